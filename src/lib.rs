@@ -1,0 +1,6 @@
+//! Everything a Mixture-of-Experts model needs below the model code.
+
+pub mod error;
+pub mod tensor;
+
+pub use error::{Error, Result};

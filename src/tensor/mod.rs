@@ -1,0 +1,5 @@
+//! Tensors: dtype, shape, strides.
+
+mod dtype;
+
+pub use dtype::Dtype;

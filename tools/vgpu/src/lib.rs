@@ -1,0 +1,1 @@
+//! The virtual GPU: a PTX emulator that serves the CUDA driver API.

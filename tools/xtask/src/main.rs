@@ -1,0 +1,2 @@
+//! moekit's set-up-and-go commands.
+fn main() {}
