@@ -2,6 +2,7 @@
 
 pub mod backend;
 pub mod error;
+pub mod moe;
 pub mod num;
 pub mod tensor;
 

@@ -1,6 +1,10 @@
 //! The cpu backend: native code at any rank count, and the oracle for the GPU.
 
 mod buffer;
+mod isa;
+mod parallel;
+mod quant;
+mod rows;
 mod simd;
 mod stream;
 
@@ -8,6 +12,11 @@ use std::time::{Duration, Instant};
 
 use super::{Backend, Buffer};
 use crate::error::{Error, Result};
+use crate::moe::Activation;
+use crate::moe::quant::{
+    DequantizeArgs, PackScalesArgs, QuantizeArgs, QuantizeBlockArgs, QuantizeChannelArgs,
+    QuantizeTransposeArgs, RelayoutScalesArgs, UnpackScalesArgs,
+};
 
 pub use buffer::CpuBuffer;
 pub use simd::SimdLevel;
@@ -102,6 +111,70 @@ impl Backend for Cpu {
     fn read(&self, buffer: &CpuBuffer, data: &mut [u8]) -> Result<()> {
         check_fits("read", buffer.num_bytes(), data.len())?;
         data.copy_from_slice(&buffer.as_bytes()[..data.len()]);
+        Ok(())
+    }
+
+    fn quantize<T: Activation>(
+        &self,
+        _stream: &CpuStream,
+        args: QuantizeArgs<'_, Self, T>,
+    ) -> Result<()> {
+        quant::quantize(self, args);
+        Ok(())
+    }
+
+    fn quantize_block<T: Activation>(
+        &self,
+        _stream: &CpuStream,
+        args: QuantizeBlockArgs<'_, Self, T>,
+    ) -> Result<()> {
+        quant::quantize_block(self, args);
+        Ok(())
+    }
+
+    fn quantize_channel<T: Activation>(
+        &self,
+        _stream: &CpuStream,
+        args: QuantizeChannelArgs<'_, Self, T>,
+    ) -> Result<()> {
+        quant::quantize_channel(self, args);
+        Ok(())
+    }
+
+    fn quantize_transpose<T: Activation>(
+        &self,
+        stream: &CpuStream,
+        args: QuantizeTransposeArgs<'_, Self, T>,
+    ) -> Result<()> {
+        quant::quantize_transpose(self, stream, args);
+        Ok(())
+    }
+
+    fn dequantize<T: Activation>(
+        &self,
+        _stream: &CpuStream,
+        args: DequantizeArgs<'_, Self, T>,
+    ) -> Result<()> {
+        quant::dequantize(self, args);
+        Ok(())
+    }
+
+    fn relayout_scales(
+        &self,
+        _stream: &CpuStream,
+        args: RelayoutScalesArgs<'_, Self>,
+    ) -> Result<()> {
+        quant::relayout_scales(args);
+        Ok(())
+    }
+
+    fn pack_scales(&self, stream: &CpuStream, args: PackScalesArgs<'_, Self>) -> Result<()> {
+        quant::pack_scales(stream, args);
+        Ok(())
+    }
+
+    fn unpack_scales(&self, _stream: &CpuStream, args: UnpackScalesArgs<'_, Self>) -> Result<()> {
+        quant::unpack_scales(args);
         Ok(())
     }
 }
