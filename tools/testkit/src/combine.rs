@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use crate::bfloat;
+use crate::bf16::{round_f32s, widen};
 
 /// What one rank's tokens get back.
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +50,7 @@ pub fn by_slot_f32(returned: &Returned<'_>, addends: &[&[f32]]) -> Vec<f32> {
             let mut acc = 0.0f32;
             for slot in token_idx * num_topk..(token_idx + 1) * num_topk {
                 if topk_idx[slot] != -1 {
-                    acc = topk_weights[slot].mul_add(bfloat::widen(rows[slot * hidden + col]), acc);
+                    acc = topk_weights[slot].mul_add(widen(rows[slot * hidden + col]), acc);
                 }
             }
             for addend in addends {
@@ -65,7 +65,7 @@ pub fn by_slot_f32(returned: &Returned<'_>, addends: &[&[f32]]) -> Vec<f32> {
 /// Returns [`by_slot_f32`] with its one rounding to BF16.
 #[track_caller]
 pub fn by_slot(returned: &Returned<'_>, addends: &[&[f32]]) -> Vec<bf16> {
-    bfloat::round_f32s(&by_slot_f32(returned, addends))
+    round_f32s(&by_slot_f32(returned, addends))
 }
 
 #[cfg(test)]
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     fn rows(values: &[f32]) -> Vec<bf16> {
-        bfloat::round_f32s(values)
+        round_f32s(values)
     }
 
     #[test]

@@ -44,6 +44,11 @@ impl Routing {
     pub fn is_decided(&self, token_idx: usize, epsilon: f64) -> bool {
         self.margins[token_idx] > epsilon
     }
+
+    /// Rounds the weights to FP32.
+    pub fn topk_weights_f32(&self) -> Vec<f32> {
+        self.topk_weights.iter().map(|&weight| weight as f32).collect()
+    }
 }
 
 /// Routes by softmax: the largest logits win, ties to the lower index.

@@ -29,10 +29,38 @@ pub fn mn_major<T: Copy>(values: &[T], [rows, cols]: [usize; 2], stride: usize, 
     out
 }
 
+/// Packs the UE8M0 codes of four consecutive K-blocks into one INT32, MN-major and TMA-aligned.
+///
+/// `codes` is `[rows, cols]`, row-major. Word `(row, c)` holds the codes of columns `4c..4c + 4`, the
+/// first in its lowest byte, 0 beyond the last column, and stands at `c * tma_aligned_rows(rows) +
+/// row`. Words of rows beyond the last are 0.
+///
+/// # Panics
+///
+/// When `codes` has another length.
+///
+/// # Source
+///
+/// DeepGEMM `get_mn_major_tma_aligned_packed_ue8m0_tensor` (README, "Utilities").
+#[track_caller]
+pub fn packed_ue8m0(codes: &[u8], [rows, cols]: [usize; 2]) -> Vec<i32> {
+    assert_eq!(codes.len(), rows * cols, "packed_ue8m0: codes of a [{rows}, {cols}] matrix");
+    let stride = tma_aligned_rows(rows);
+    let mut words = vec![0; stride * cols.div_ceil(4)];
+    for row in 0..rows {
+        for (c, four) in codes[row * cols..][..cols].chunks(4).enumerate() {
+            let mut bytes = [0; 4];
+            bytes[..four.len()].copy_from_slice(four);
+            words[c * stride + row] = i32::from_le_bytes(bytes);
+        }
+    }
+    words
+}
+
 /// The operand of a k-grouped product, flattened.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KGrouped {
-    /// INT32 `[num_groups]`: `k_g`.
+    /// `[num_groups]`: `k_g`.
     pub ks: Vec<usize>,
     /// E4M3: `[rows, k_g]` of every group, K-major, one after another.
     pub codes: Vec<u8>,
@@ -80,6 +108,14 @@ mod tests {
         let scales = [1, 2, 3, 4, 5, 6]; // [3, 2]
         assert_eq!(mn_major(&scales, [3, 2], tma_aligned_rows(3), 0), [1, 3, 5, 0, 2, 4, 6, 0]);
         assert_eq!(mn_major(&scales, [3, 2], 3, 0), [1, 3, 5, 2, 4, 6]);
+    }
+
+    #[test]
+    fn four_scales_share_a_word_first_in_the_lowest_byte() {
+        let codes = [0x01, 0x02, 0x03, 0x84, 0x05, 0x11, 0x12, 0x13, 0x14, 0x15]; // [2, 5]
+        let words = packed_ue8m0(&codes, [2, 5]);
+        assert_eq!(words[0] as u32, 0x8403_0201);
+        assert_eq!(words, [words[0], 0x1413_1211, 0, 0, 0x05, 0x15, 0, 0]);
     }
 
     #[test]

@@ -9,7 +9,8 @@
 //! | module | what it answers |
 //! | --- | --- |
 //! | [`rng`], [`inputs`] | the same inputs from the same seed on every machine, awkward ones included |
-//! | [`e4m3`], [`ue8m0`], [`bfloat`] | what a code is worth, which code a value rounds to |
+//! | [`e4m3`], [`ue8m0`], [`bf16`] | what a code is worth, which code a value rounds to |
+//! | [`real`], [`element`] | which element types the oracles and comparisons take |
 //! | [`matrix`], [`quant`], [`layout`] | f64 matrices, quantised ones, the orders they are stored in |
 //! | [`gate`], [`plan`] | which experts a token takes, where its rows land |
 //! | [`gemm`], [`swiglu`], [`combine`], [`moe`] | what the stages and the whole layer compute |
@@ -38,10 +39,11 @@
 
 #![forbid(unsafe_code)]
 
-pub mod bfloat;
+pub mod bf16;
 pub mod combine;
 pub mod compare;
 pub mod e4m3;
+pub mod element;
 pub mod gate;
 pub mod gemm;
 pub mod inputs;

@@ -68,8 +68,7 @@ impl Matrix {
 
     /// Rounds every element to BF16 and back.
     pub fn rounded_to_bf16(&self) -> Self {
-        let rounded =
-            self.values.iter().map(|&value| crate::bfloat::round(value).widen()).collect();
+        let rounded = self.values.iter().map(|&value| crate::bf16::round(value).widen()).collect();
         Self { values: rounded, ..*self }
     }
 }

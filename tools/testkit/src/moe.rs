@@ -9,7 +9,7 @@
 
 use half::bf16;
 
-use crate::bfloat;
+use crate::bf16::{round_f32s, widen};
 use crate::combine::{Returned, by_slot};
 use crate::gemm;
 use crate::matrix::Matrix;
@@ -110,8 +110,7 @@ pub fn emulated(layer: &Layer, tokens: &Tokens<'_>, rounding: &Rounding) -> Vec<
         let out = emulated_expert(expert, &selected, layer.swiglu_limit, rounding);
         for (row, &slot) in slots.iter().enumerate() {
             let target = &mut rows[slot * tokens.hidden..][..tokens.hidden];
-            target
-                .copy_from_slice(&bfloat::round_f32s(&out[row * tokens.hidden..][..tokens.hidden]));
+            target.copy_from_slice(&round_f32s(&out[row * tokens.hidden..][..tokens.hidden]));
         }
     });
     let shared: Option<Vec<f32>> = layer.shared.as_ref().map(|shared| {
@@ -150,7 +149,7 @@ fn emulated_expert(
 }
 
 fn through_bf16(values: &[f32]) -> Vec<f32> {
-    bfloat::round_f32s(values).into_iter().map(bfloat::widen).collect()
+    round_f32s(values).into_iter().map(widen).collect()
 }
 
 #[track_caller]

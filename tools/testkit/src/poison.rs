@@ -8,7 +8,8 @@ use std::ops::Range;
 
 use half::bf16;
 
-use crate::compare::{Element, coordinates};
+use crate::compare::coordinates;
+use crate::element::Element;
 
 /// An element type with a recognisable value that no computation produces.
 pub trait Poison: Element {
@@ -91,7 +92,7 @@ mod tests {
         assert!(f32::POISON.is_nan() && f64::POISON.is_nan() && bf16::POISON.is_nan());
         assert!(crate::e4m3::decode(u8::POISON).is_nan());
         assert_eq!(i32::POISON, 2_147_480_000);
-        assert_ne!(bf16::POISON.to_bits(), crate::bfloat::NAN_BITS, "not what arithmetic yields");
+        assert_ne!(bf16::POISON.to_bits(), crate::bf16::NAN_BITS, "not what arithmetic yields");
     }
 
     #[test]

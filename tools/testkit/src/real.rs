@@ -22,6 +22,6 @@ impl Real for f32 {
 
 impl Real for bf16 {
     fn widen(self) -> f64 {
-        f64::from(crate::bfloat::widen(self))
+        f64::from(crate::bf16::widen(self))
     }
 }

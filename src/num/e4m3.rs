@@ -1,0 +1,154 @@
+//! E4M3: the 8-bit float of FP8 matrix products.
+
+use std::fmt;
+
+/// Largest finite E4M3 value.
+pub const E4M3_MAX: f32 = 448.0;
+
+/// An E4M3 code: 1 sign, 4 exponent (bias 7) and 3 mantissa bits; no infinity, `0x7f` and `0xff` are NaN.
+///
+/// # Numerics
+///
+/// [`E4M3::from_f32`] rounds to nearest, ties to even, and saturates: every finite or infinite value
+/// beyond ±448 becomes ±448. NaN becomes `0x7f`.
+///
+/// # Source
+///
+/// OCP 8-bit Floating Point Specification (OFP8) 1.0, section 5; conversion as PTX
+/// `cvt.rn.satfinite.e4m3x2.f32`.
+///
+/// # Examples
+///
+/// ```
+/// use moekit::num::E4M3;
+/// assert_eq!(E4M3::from_f32(448.0).to_f32(), 448.0);
+/// assert_eq!(E4M3::from_f32(1e9), E4M3(0x7e));
+/// assert_eq!(E4M3::from_f32(-0.0).0, 0x80);
+/// assert!(E4M3(0xff).is_nan());
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(transparent)]
+pub struct E4M3(pub u8);
+
+impl E4M3 {
+    /// The canonical NaN.
+    pub const NAN: Self = Self(0x7f);
+
+    /// Rounds to nearest even and saturates at ±448; NaN stays NaN.
+    #[inline]
+    pub const fn from_f32(x: f32) -> Self {
+        let bits = x.to_bits();
+        let sign = ((bits >> 24) & 0x80) as u8;
+        let magnitude = bits & 0x7fff_ffff;
+        if magnitude > 0x7f80_0000 {
+            return Self::NAN;
+        }
+        // NOTE: 464 is the midpoint of 448 and 480; all from there on saturates, and below it 448
+        // is the nearest code, so nothing reaches the NaN code 0x7f by rounding.
+        if magnitude >= 0x43e8_0000 {
+            return Self(sign | 0x7e);
+        }
+        if magnitude < 0x3c80_0000 {
+            // Below 2^-6 the codes are multiples of 2^-9: adding 2^14 leaves exactly those bits.
+            let sum = f32::from_bits(magnitude) + 16384.0;
+            return Self(sign | (sum.to_bits() - 0x4680_0000) as u8);
+        }
+        let odd = (magnitude >> 20) & 1;
+        let rounded = magnitude + 0x0007_ffff + odd;
+        Self(sign | ((rounded >> 20) - (120 << 3)) as u8)
+    }
+
+    /// Returns the exact value.
+    #[inline]
+    pub const fn to_f32(self) -> f32 {
+        TO_F32[self.0 as usize]
+    }
+
+    /// Whether the code is one of the two NaNs.
+    #[inline]
+    pub const fn is_nan(self) -> bool {
+        self.0 & 0x7f == 0x7f
+    }
+}
+
+static TO_F32: [f32; 256] = decode_table();
+
+const fn decode_table() -> [f32; 256] {
+    let mut table = [0.0; 256];
+    let mut code = 0;
+    while code < 256 {
+        table[code] = decode(code as u8);
+        code += 1;
+    }
+    table
+}
+
+const fn decode(code: u8) -> f32 {
+    let sign = ((code & 0x80) as u32) << 24;
+    let magnitude = (code & 0x7f) as u32;
+    let value = if magnitude == 0x7f {
+        0x7fc0_0000
+    } else if magnitude < 8 {
+        // Subnormal: mantissa x 2^-9, exact in f32.
+        (magnitude as f32 * (1.0 / 512.0)).to_bits()
+    } else {
+        (magnitude + (120 << 3)) << 20
+    };
+    f32::from_bits(sign | value)
+}
+
+impl fmt::Debug for E4M3 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (E4M3 {:#04x})", self.to_f32(), self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_survives_a_round_trip() {
+        for code in 0..=255u8 {
+            let e = E4M3(code);
+            if e.is_nan() {
+                assert!(e.to_f32().is_nan(), "{code:#x}");
+                assert_eq!(E4M3::from_f32(e.to_f32()), E4M3::NAN);
+            } else {
+                assert_eq!(E4M3::from_f32(e.to_f32()), e, "{code:#x}");
+            }
+        }
+    }
+
+    #[test]
+    fn halfway_values_round_to_the_even_code() {
+        for code in 0..0x7eu8 {
+            let (lo, hi) = (E4M3(code).to_f32(), E4M3(code + 1).to_f32());
+            let mid = (lo + hi) / 2.0;
+            let even = if code % 2 == 0 { code } else { code + 1 };
+            assert_eq!(E4M3::from_f32(mid).0, even, "midpoint of {lo} and {hi}");
+            assert_eq!(E4M3::from_f32(mid.next_down()).0, code, "below {mid}");
+            assert_eq!(E4M3::from_f32(mid.next_up()).0, code + 1, "above {mid}");
+            assert_eq!(E4M3::from_f32(-mid).0, even | 0x80, "midpoint of -{lo} and -{hi}");
+        }
+    }
+
+    #[test]
+    fn too_large_values_saturate_and_nan_stays_nan() {
+        for x in [448.1, 463.9, 464.0, 480.0, f32::MAX, f32::INFINITY] {
+            assert_eq!(E4M3::from_f32(x).0, 0x7e, "{x}");
+            assert_eq!(E4M3::from_f32(-x).0, 0xfe, "-{x}");
+        }
+        assert_eq!(E4M3::from_f32(f32::NAN), E4M3::NAN);
+        assert_eq!(E4M3::from_f32(-f32::NAN), E4M3::NAN);
+    }
+
+    #[test]
+    fn tiny_values_flush_to_signed_zero() {
+        for x in [0.0, f32::from_bits(1), f32::MIN_POSITIVE, 2f32.powi(-10)] {
+            assert_eq!(E4M3::from_f32(x).0, 0x00, "{x}");
+            assert_eq!(E4M3::from_f32(-x).0, 0x80, "-{x}");
+        }
+        assert_eq!(E4M3::from_f32(2f32.powi(-10).next_up()).0, 0x01);
+    }
+}

@@ -1,0 +1,103 @@
+//! Shape and strides of a tensor of fixed rank.
+
+/// Shape and strides, both in elements; `R` is the number of dimensions.
+///
+/// # Examples
+///
+/// ```
+/// use moekit::tensor::Layout;
+/// let row_major = Layout::row_major([4, 6]);
+/// assert_eq!(row_major.strides(), [6, 1]);
+/// assert_eq!(row_major.offset([2, 3]), 15);
+/// // MN-major scales: a column of the matrix is contiguous.
+/// let mn_major = Layout::with_strides([5, 3], [1, 8]);
+/// assert_eq!(mn_major.span(), 8 * 2 + 4 + 1);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout<const R: usize> {
+    shape: [usize; R],
+    strides: [usize; R],
+}
+
+impl<const R: usize> Layout<R> {
+    /// Last dimension contiguous, no gaps.
+    pub const fn row_major(shape: [usize; R]) -> Self {
+        let mut strides = [1; R];
+        let mut dim = R;
+        while dim > 1 {
+            dim -= 1;
+            strides[dim - 1] = strides[dim] * shape[dim];
+        }
+        Self { shape, strides }
+    }
+
+    /// Any strides, in elements.
+    pub const fn with_strides(shape: [usize; R], strides: [usize; R]) -> Self {
+        Self { shape, strides }
+    }
+
+    /// Extents, in elements.
+    pub const fn shape(&self) -> [usize; R] {
+        self.shape
+    }
+
+    /// Strides, in elements.
+    pub const fn strides(&self) -> [usize; R] {
+        self.strides
+    }
+
+    /// Number of elements.
+    pub fn num_elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Elements of memory from the first to one past the last; 0 when empty.
+    pub fn span(&self) -> usize {
+        if self.num_elements() == 0 {
+            return 0;
+        }
+        1 + self.shape.iter().zip(self.strides).map(|(n, s)| (n - 1) * s).sum::<usize>()
+    }
+
+    /// Position of an index in memory, in elements.
+    pub fn offset(&self, idx: [usize; R]) -> usize {
+        idx.iter().zip(self.strides).map(|(i, s)| i * s).sum()
+    }
+
+    /// Whether elements lie in row-major order without gaps.
+    pub fn is_contiguous(&self) -> bool {
+        self.num_elements() == 0
+            || self.shape.iter().zip(self.strides).zip(Self::row_major(self.shape).strides).all(
+                |((&extent, stride), want)| extent == 1 || stride == want,
+            )
+    }
+
+    /// Whether every row (last dimension) is contiguous and rows do not overlap.
+    pub fn has_contiguous_rows(&self) -> bool {
+        let last = R - 1;
+        (self.shape[last] <= 1 || self.strides[last] == 1)
+            && (0..last).all(|dim| {
+                self.shape[dim] <= 1
+                    || self.strides[dim] >= self.shape[dim + 1] * self.strides[dim + 1]
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_layouts_span_nothing() {
+        assert_eq!(Layout::row_major([0, 7]).span(), 0);
+        assert!(Layout::row_major([3, 0, 2]).is_contiguous());
+    }
+
+    #[test]
+    fn padded_rows_are_contiguous_rows_but_not_contiguous() {
+        let padded = Layout::with_strides([3, 5], [8, 1]);
+        assert!(padded.has_contiguous_rows());
+        assert!(!padded.is_contiguous());
+        assert!(!Layout::with_strides([3, 5], [4, 1]).has_contiguous_rows());
+    }
+}

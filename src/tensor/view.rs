@@ -1,0 +1,112 @@
+//! Borrowed tensors: a pointer into a backend's memory, a layout, a lifetime.
+
+use std::marker::PhantomData;
+
+use super::{Element, Layout};
+
+/// A shared view of `T` elements in backend `B`'s memory. A CUDA address is never dereferenced here.
+pub struct TensorRef<'a, B, T, const R: usize> {
+    ptr: *const T,
+    layout: Layout<R>,
+    _memory: PhantomData<(&'a T, fn() -> B)>,
+}
+
+/// An exclusive view of `T` elements in backend `B`'s memory.
+pub struct TensorMut<'a, B, T, const R: usize> {
+    ptr: *mut T,
+    layout: Layout<R>,
+    _memory: PhantomData<(&'a mut T, fn() -> B)>,
+}
+
+// SAFETY: a view is a `&[T]` with a shape; `Element` is Sync, so sharing it between threads is sound.
+unsafe impl<B, T: Element, const R: usize> Send for TensorRef<'_, B, T, R> {}
+// SAFETY: as above.
+unsafe impl<B, T: Element, const R: usize> Sync for TensorRef<'_, B, T, R> {}
+// SAFETY: a view is a `&mut [T]` with a shape; `Element` is Send.
+unsafe impl<B, T: Element, const R: usize> Send for TensorMut<'_, B, T, R> {}
+// SAFETY: a shared `&TensorMut` gives no access to the elements but reads, and `Element` is Sync.
+unsafe impl<B, T: Element, const R: usize> Sync for TensorMut<'_, B, T, R> {}
+
+impl<B, T, const R: usize> Clone for TensorRef<'_, B, T, R> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B, T, const R: usize> Copy for TensorRef<'_, B, T, R> {}
+
+impl<'a, B, T: Element, const R: usize> TensorRef<'a, B, T, R> {
+    /// Views foreign memory.
+    ///
+    /// # Safety
+    ///
+    /// `ptr` is aligned for `T` and points at `layout.span()` elements in `B`'s memory that are
+    /// initialised, live and not written for `'a`.
+    pub const unsafe fn from_raw(ptr: *const T, layout: Layout<R>) -> Self {
+        Self { ptr, layout, _memory: PhantomData }
+    }
+
+    /// Extents, in elements.
+    pub const fn shape(&self) -> [usize; R] {
+        self.layout.shape()
+    }
+
+    /// Shape and strides.
+    pub const fn layout(&self) -> Layout<R> {
+        self.layout
+    }
+
+    /// Address of the first element.
+    pub const fn as_ptr(&self) -> *const T {
+        self.ptr
+    }
+}
+
+impl<B, T: Element, const R: usize> TensorMut<'_, B, T, R> {
+    /// Views foreign memory for writing.
+    ///
+    /// # Safety
+    ///
+    /// `ptr` is aligned for `T` and points at `layout.span()` elements in `B`'s memory that are
+    /// initialised, live and accessed through this view alone for its lifetime.
+    pub const unsafe fn from_raw(ptr: *mut T, layout: Layout<R>) -> Self {
+        Self { ptr, layout, _memory: PhantomData }
+    }
+
+    /// Extents, in elements.
+    pub const fn shape(&self) -> [usize; R] {
+        self.layout.shape()
+    }
+
+    /// Shape and strides.
+    pub const fn layout(&self) -> Layout<R> {
+        self.layout
+    }
+
+    /// Address of the first element.
+    pub const fn as_mut_ptr(&mut self) -> *mut T {
+        self.ptr
+    }
+
+    /// A shorter exclusive view of the same elements.
+    pub const fn reborrow(&mut self) -> TensorMut<'_, B, T, R> {
+        TensorMut { ptr: self.ptr, layout: self.layout, _memory: PhantomData }
+    }
+
+    /// A shared view of the same elements.
+    pub const fn view(&self) -> TensorRef<'_, B, T, R> {
+        TensorRef { ptr: self.ptr, layout: self.layout, _memory: PhantomData }
+    }
+}
+
+impl<B, T: Element, const R: usize> std::fmt::Debug for TensorRef<'_, B, T, R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TensorRef<{}>{:?}", T::DTYPE, self.layout.shape())
+    }
+}
+
+impl<B, T: Element, const R: usize> std::fmt::Debug for TensorMut<'_, B, T, R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TensorMut<{}>{:?}", T::DTYPE, self.layout.shape())
+    }
+}

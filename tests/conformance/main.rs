@@ -1,0 +1,108 @@
+//! The conformance cases: one case, every backend.
+//!
+//! `cargo test --test conformance -- [--backend cpu] [--stage gate] [--json] [libtest arguments]`
+
+mod case;
+mod tensors;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use moekit::backend::SimdLevel;
+use moekit::{Backend, Cpu};
+
+use case::Case;
+
+/// Every stage with its cases, for any backend.
+fn stages<B: Backend>() -> Vec<(&'static str, Vec<Case<B>>)> {
+    vec![("tensors", tensors::cases())]
+}
+
+fn main() -> ExitCode {
+    let options = match Options::parse(std::env::args()) {
+        Ok(options) => options,
+        Err(problem) => {
+            eprintln!("conformance: {problem}");
+            return ExitCode::from(2);
+        }
+    };
+    let trials = match options.backend.as_str() {
+        "cpu" => cpu_trials(&options),
+        other => {
+            eprintln!("conformance: backend `{other}` is not in this build; known: cpu");
+            return ExitCode::from(2);
+        }
+    };
+    if trials.is_empty() {
+        eprintln!("conformance: no stage is named {:?}", options.stage);
+        return ExitCode::from(2);
+    }
+    let conclusion = libtest_mimic::run(&options.libtest, trials);
+    if options.json {
+        println!(
+            r#"{{"backend": "{}", "passed": {}, "failed": {}, "filtered_out": {}}}"#,
+            options.backend,
+            conclusion.num_passed,
+            conclusion.num_failed,
+            conclusion.num_filtered_out
+        );
+    }
+    conclusion.exit_code()
+}
+
+/// The cpu backend once per SIMD level that this processor has.
+fn cpu_trials(options: &Options) -> Vec<Trial> {
+    SimdLevel::ALL
+        .into_iter()
+        .filter_map(|simd| Some((simd, Cpu::with_simd(simd).ok()?)))
+        .flat_map(|(simd, cpu)| trials(&format!("cpu-{simd}"), &cpu, options))
+        .collect()
+}
+
+fn trials<B: Backend>(name: &str, backend: &B, options: &Options) -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for (stage, cases) in stages::<B>() {
+        if options.stage.as_deref().is_some_and(|wanted| wanted != stage) {
+            continue;
+        }
+        for (case, run) in cases {
+            let backend = backend.clone();
+            trials.push(Trial::test(format!("{name}::{stage}::{case}"), move || {
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&backend)))
+                    .map_err(|panic| Failed::from(message(&*panic)))
+            }));
+        }
+    }
+    trials
+}
+
+fn message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("panicked").to_owned()
+}
+
+/// Our own options, and the rest for the test harness.
+struct Options {
+    backend: String,
+    stage: Option<String>,
+    json: bool,
+    libtest: Arguments,
+}
+
+impl Options {
+    fn parse(args: impl Iterator<Item = String>) -> Result<Self, String> {
+        let (mut backend, mut stage, mut json) = ("cpu".to_owned(), None, false);
+        let mut rest = Vec::new();
+        let mut args = args;
+        while let Some(arg) = args.next() {
+            let mut value = || args.next().ok_or(format!("{arg} needs a value"));
+            match arg.as_str() {
+                "--backend" => backend = value()?,
+                "--stage" => stage = Some(value()?),
+                "--json" => json = true,
+                _ => rest.push(arg),
+            }
+        }
+        Ok(Self { backend, stage, json, libtest: Arguments::from_iter(rest) })
+    }
+}
