@@ -91,7 +91,7 @@ pub fn exact(layer: &Layer, tokens: &Tokens<'_>) -> Matrix {
 ///
 /// ```text
 /// x  -> E4M3 per token × 128
-/// h  = swiglu(x · gate_upᵀ)    f64 product, rounded as `rounding` says; h in f32 -> E4M3 per row × 128
+/// h  = swiglu(x · gate_upᵀ)    f64 product, rounded as `rounding` says; h -> f32 -> E4M3 per row
 /// y  = h · downᵀ               f64 product -> BF16, one row per (token, slot)
 /// combine by slot, the shared expert as addend
 /// ```
