@@ -31,9 +31,9 @@ pub fn mn_major<T: Copy>(values: &[T], [rows, cols]: [usize; 2], stride: usize, 
 
 /// Packs the UE8M0 codes of four consecutive K-blocks into one INT32, MN-major and TMA-aligned.
 ///
-/// `codes` is `[rows, cols]`, row-major. Word `(row, c)` holds the codes of columns `4c..4c + 4`, the
-/// first in its lowest byte, 0 beyond the last column, and stands at `c * tma_aligned_rows(rows) +
-/// row`. Words of rows beyond the last are 0.
+/// `codes` is `[rows, cols]`, row-major. Word `(row, c)` holds the codes of columns `4c..4c + 4`,
+/// the first in its lowest byte, 0 beyond the last column; it stands at
+/// `c * tma_aligned_rows(rows) + row`. Words of rows beyond the last are 0.
 ///
 /// # Panics
 ///

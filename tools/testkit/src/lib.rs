@@ -11,10 +11,10 @@
 //! | [`rng`], [`inputs`] | the same inputs from a seed on every machine, awkward ones too |
 //! | [`e4m3`], [`ue8m0`], [`bf16`] | what a code is worth, which code a value rounds to |
 //! | [`real`], [`element`] | which element types the oracles and comparisons take |
-//! | [`matrix`], [`quant`], [`layout`] | f64 matrices, quantised ones, the orders they are stored in |
+//! | [`matrix`], [`quant`], [`layout`] | f64 matrices, quantised ones, their storage orders |
 //! | [`gate`], [`plan`] | which experts a token takes, where its rows land |
 //! | [`gemm`], [`swiglu`], [`combine`], [`moe`] | what the stages and the whole layer compute |
-//! | [`measure`], [`compare`], [`poison`] | how far two results are apart and where; what was not written |
+//! | [`measure`], [`compare`], [`poison`] | how far results are apart, where; what was not written |
 //!
 //! The functions are meant for tests: on arguments that contradict each other they panic, with a
 //! message that says which. The `assert_*` functions panic at their caller's line.
