@@ -5,9 +5,8 @@
 
 use std::fmt;
 
-use half::bf16;
-
 use crate::e4m3;
+use crate::element::Element;
 use crate::measure::{relative_error, worst_column_error};
 use crate::real::Real;
 
@@ -28,62 +27,6 @@ impl std::error::Error for Mismatch {}
 
 /// The outcome of a comparison.
 pub type Checked = Result<(), Mismatch>;
-
-/// An element that can be compared bit by bit and printed with its bits.
-pub trait Element: Copy {
-    /// Says whether the bits are equal.
-    fn same_bits(self, other: Self) -> bool;
-    /// Says whether this is a NaN.
-    fn is_nan(self) -> bool;
-    /// Writes the value and, for floats, its bits.
-    fn describe(self) -> String;
-}
-
-macro_rules! integer_element {
-    ($($t:ty),*) => {$(
-        impl Element for $t {
-            fn same_bits(self, other: Self) -> bool {
-                self == other
-            }
-            fn is_nan(self) -> bool {
-                false
-            }
-            fn describe(self) -> String {
-                self.to_string()
-            }
-        }
-    )*};
-}
-integer_element!(u16, u32, u64, usize, i32, i64);
-
-macro_rules! float_element {
-    ($($t:ty),*) => {$(
-        impl Element for $t {
-            fn same_bits(self, other: Self) -> bool {
-                self.to_bits() == other.to_bits()
-            }
-            fn is_nan(self) -> bool {
-                <$t>::is_nan(self)
-            }
-            fn describe(self) -> String {
-                format!("{self:e} ({:#x})", self.to_bits())
-            }
-        }
-    )*};
-}
-float_element!(f32, f64, bf16);
-
-impl Element for u8 {
-    fn same_bits(self, other: Self) -> bool {
-        self == other
-    }
-    fn is_nan(self) -> bool {
-        false
-    }
-    fn describe(self) -> String {
-        format!("{self:#04x}")
-    }
-}
 
 /// How far two elements may be apart: `|got - want| <= absolute + relative * |want|`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -160,7 +103,8 @@ pub fn check_relative_error<T: Real>(name: &str, got: &[T], want: &[f64], bound:
         .expect("an empty array has error 0");
     let (got, want) = (got[worst].widen(), want[worst]);
     mismatch(format!(
-        "{name}: relative error {error:.3e} above {bound:.3e}; farthest off at flat {worst}: got {got:e}, want {want:e}"
+        "{name}: relative error {error:.3e} above {bound:.3e}; \
+         farthest off at flat {worst}: got {got:e}, want {want:e}"
     ))
 }
 
@@ -214,7 +158,8 @@ pub fn check_codes_near(
     }
     let len = got.len();
     mismatch(format!(
-        "{name}: {num_differing} of {len} codes are one step off, at most {max_fraction} of them may be"
+        "{name}: {num_differing} of {len} codes are one step off, \
+         at most a fraction of {max_fraction} may be"
     ))
 }
 
@@ -347,7 +292,8 @@ mod tests {
         assert_eq!(check_bits_eq("plan", &[2, 3], &want, &want), Ok(()));
         assert_eq!(
             text(check_bits_eq("plan", &[2, 3], &got, &want)),
-            "plan [2, 3]: 2 of 6 elements differ\n  at [1, 1]: got 9, want 4\n  at [1, 2]: got 8, want 5"
+            "plan [2, 3]: 2 of 6 elements differ\n  \
+             at [1, 1]: got 9, want 4\n  at [1, 2]: got 8, want 5"
         );
     }
 

@@ -8,7 +8,8 @@ use std::ops::Range;
 
 use half::bf16;
 
-use crate::compare::{Element, coordinates};
+use crate::compare::coordinates;
+use crate::element::Element;
 
 /// An element type with a recognisable value that no computation produces.
 pub trait Poison: Element {

@@ -18,9 +18,9 @@ pub fn decode(code: u8) -> f64 {
 /// # Numerics
 ///
 /// Exact powers of two stay. Above 2^127 there is no such code: the result is 254. At or below
-/// 2^-127, zero and negatives included, it is 0. NaN becomes [`NAN`].
+/// 2^-127, zero included, it is 0. NaN and negative values, which have no code, become [`NAN`].
 pub fn encode_up(x: f64) -> u8 {
-    if x.is_nan() {
+    if x.is_nan() || x < 0.0 {
         return NAN;
     }
     (0..=253).find(|&code| decode(code) >= x).unwrap_or(254)
@@ -67,6 +67,8 @@ mod tests {
     fn the_ends_clamp() {
         assert_eq!(encode_up(0.0), 0);
         assert_eq!(encode_up(1e300), 254);
+        assert_eq!(encode_up(-0.0), 0);
+        assert_eq!(encode_up(-1.0), NAN);
         assert_eq!(encode_up(f64::NAN), NAN);
     }
 }
