@@ -67,9 +67,12 @@ impl<const R: usize> Layout<R> {
     /// Whether elements lie in row-major order without gaps.
     pub fn is_contiguous(&self) -> bool {
         self.num_elements() == 0
-            || self.shape.iter().zip(self.strides).zip(Self::row_major(self.shape).strides).all(
-                |((&extent, stride), want)| extent == 1 || stride == want,
-            )
+            || self
+                .shape
+                .iter()
+                .zip(self.strides)
+                .zip(Self::row_major(self.shape).strides)
+                .all(|((&extent, stride), want)| extent == 1 || stride == want)
     }
 
     /// Whether every row (last dimension) is contiguous and rows do not overlap.

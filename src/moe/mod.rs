@@ -1,0 +1,13 @@
+//! Mixture-of-Experts stages: what each computes, and the checks of its arguments.
+
+pub mod buffer;
+pub mod combine;
+pub mod dispatch;
+pub mod expert_map;
+pub mod gate;
+pub mod handle;
+pub mod plan;
+
+pub use buffer::{EpBuffer, EpConfig, EpSizes, RecvLayout, Reduce, WireFormat};
+pub use expert_map::ExpertMap;
+pub use handle::Handle;
