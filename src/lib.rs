@@ -1,5 +1,6 @@
 //! Everything a Mixture-of-Experts model needs below the model code.
 
+pub mod comm;
 pub mod error;
 pub mod tensor;
 
