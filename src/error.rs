@@ -1,6 +1,7 @@
 //! One typed error for the whole crate: it names the operation, the argument, what was expected
 //! and what came.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -102,10 +103,10 @@ pub enum Error {
          (expected {expected}, got {got})"
     )]
     Timeout {
-        /// Operation that waited.
-        op: &'static str,
+        /// Operation that waited; read from the record of another rank where that one noticed first.
+        op: Cow<'static, str>,
         /// Step that the peer should have reached.
-        step: &'static str,
+        step: Cow<'static, str>,
         /// Rank that was waited for.
         peer: usize,
         /// Signal value that was awaited.
@@ -119,10 +120,10 @@ pub enum Error {
     /// A peer is gone: its process or thread ended, panicked, or left with an error.
     #[error("{op}: rank {peer} died ({cause}) while this rank waited for step `{step}`")]
     PeerDied {
-        /// Operation that waited.
-        op: &'static str,
+        /// Operation that waited; read from the record of another rank where that one noticed first.
+        op: Cow<'static, str>,
         /// Step that the peer should have reached.
-        step: &'static str,
+        step: Cow<'static, str>,
         /// Rank that died.
         peer: usize,
         /// What is known of its end.

@@ -1,10 +1,13 @@
 //! Everything a Mixture-of-Experts model needs below the model code.
 
 pub mod backend;
+pub mod comm;
 pub mod error;
 pub mod moe;
 pub mod num;
 pub mod tensor;
+mod topology;
 
 pub use backend::{Backend, Cpu};
 pub use error::{Error, Result};
+pub use topology::Topology;

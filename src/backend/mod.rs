@@ -4,14 +4,19 @@ pub(crate) mod cpu;
 
 use std::time::Duration;
 
+use crate::comm::World;
 use crate::error::Result;
 use crate::moe::Activation;
+use crate::moe::combine::{CombineRecvArgs, CombineSendArgs};
+use crate::moe::dispatch::{DispatchGatherArgs, DispatchRecvArgs, DispatchSendArgs};
+use crate::moe::gate::GateArgs;
+use crate::moe::plan::PlanArgs;
 use crate::moe::quant::{
     DequantizeArgs, PackScalesArgs, QuantizeArgs, QuantizeBlockArgs, QuantizeChannelArgs,
     QuantizeTransposeArgs, RelayoutScalesArgs, UnpackScalesArgs,
 };
 
-pub use cpu::{Cpu, SimdLevel};
+pub use cpu::{Cpu, CpuBuffer, CpuStream, SimdLevel};
 
 /// A place where stages run: a processor with its memory, streams and events. Clones share it.
 ///
@@ -27,6 +32,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
     type Event: Send + Sync;
     /// Owned memory.
     type Buffer: Buffer;
+    /// Memory of the same layout on all ranks, reachable by peers.
+    type Symmetric: Send + Sync;
 
     /// Short name for reports: "cpu", "cuda".
     fn name(&self) -> &'static str;
@@ -66,19 +73,94 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// [`crate::Error::OutOfMemory`] when there is no room.
     fn alloc(&self, num_bytes: usize) -> Result<Self::Buffer>;
 
-    /// Copies host bytes to the start of a buffer and waits.
+    /// Waits for all streams, then copies host bytes to the backend's memory and waits.
+    /// [`crate::tensor::TensorMut::copy_from_host`] is the safe form.
     ///
     /// # Errors
     ///
-    /// [`crate::Error::Capacity`] if the buffer is smaller than `data`.
-    fn write(&self, buffer: &mut Self::Buffer, data: &[u8]) -> Result<()>;
+    /// Those of the driver.
+    ///
+    /// # Safety
+    ///
+    /// `dst` points at `data.len()` bytes of this backend's memory that nothing else accesses.
+    unsafe fn write(&self, dst: *mut u8, data: &[u8]) -> Result<()>;
 
-    /// Waits for all streams, then copies the start of a buffer to the host.
+    /// Waits for all streams, then copies the backend's memory to the host.
+    /// [`crate::tensor::TensorRef::to_host`] is the safe form.
     ///
     /// # Errors
     ///
-    /// [`crate::Error::Capacity`] if the buffer is smaller than `data`.
-    fn read(&self, buffer: &Self::Buffer, data: &mut [u8]) -> Result<()>;
+    /// Those of the driver.
+    ///
+    /// # Safety
+    ///
+    /// `src` points at `data.len()` initialised bytes of this backend's memory that nothing writes.
+    unsafe fn read(&self, src: *const u8, data: &mut [u8]) -> Result<()>;
+
+    /// Allocates symmetric memory with `num_signals` signal words per peer; collective.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::OutOfMemory`]; those of the world if a rank does not take part.
+    fn alloc_symmetric(
+        &self,
+        world: &World,
+        num_bytes: usize,
+        num_signals: usize,
+    ) -> Result<Self::Symmetric>;
+
+    /// Routes tokens to experts; see [`GateArgs`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the driver.
+    fn gate(&self, stream: &Self::Stream, args: GateArgs<'_, Self>) -> Result<()>;
+
+    /// Plans the rows of routed tokens; see [`PlanArgs`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the driver.
+    fn plan(&self, stream: &Self::Stream, args: PlanArgs<'_, Self>) -> Result<()>;
+
+    /// Publishes tokens; see [`crate::moe::EpBuffer::dispatch_send`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the driver, and of waits that the host makes.
+    fn dispatch_send(&self, stream: &Self::Stream, args: DispatchSendArgs<'_, Self>) -> Result<()>;
+
+    /// Gathers all ranks' routing; see [`crate::moe::EpBuffer::dispatch_plan`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the driver, and of waits that the host makes.
+    fn dispatch_gather(
+        &self,
+        stream: &Self::Stream,
+        args: DispatchGatherArgs<'_, Self>,
+    ) -> Result<()>;
+
+    /// Fills received rows; see [`crate::moe::EpBuffer::dispatch_recv`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the driver, and of waits that the host makes.
+    fn dispatch_recv(&self, stream: &Self::Stream, args: DispatchRecvArgs<'_, Self>) -> Result<()>;
+
+    /// Returns the experts' outputs; see [`crate::moe::EpBuffer::combine_send`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the driver, and of waits that the host makes.
+    fn combine_send(&self, stream: &Self::Stream, args: CombineSendArgs<'_, Self>) -> Result<()>;
+
+    /// Adds the returned rows; see [`crate::moe::EpBuffer::combine_recv`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the driver, and of waits that the host makes.
+    fn combine_recv(&self, stream: &Self::Stream, args: CombineRecvArgs<'_, Self>) -> Result<()>;
 
     /// Quantises activations per token x 128 of K. See [`QuantizeArgs`].
     ///

@@ -1,6 +1,6 @@
 //! The element types that activations have.
 
-use crate::num::{bf16, to_bf16};
+use crate::num::{bf16, round_bf16};
 use crate::tensor::Element;
 
 /// BF16 or FP32: what a stage reads activations as and writes them as; arithmetic is in FP32.
@@ -20,7 +20,7 @@ impl Activation for bf16 {
 
     #[inline(always)]
     fn from_f32(x: f32) -> Self {
-        to_bf16(x)
+        round_bf16(x)
     }
 }
 

@@ -1,8 +1,7 @@
 //! Which rows of a receive buffer hold tokens.
 
 use crate::error::Result;
-use crate::moe::check::Checker;
-use crate::tensor::TensorRef;
+use crate::tensor::{TensorRef, check};
 
 /// Which rows hold tokens; the others are padding, and are never read.
 ///
@@ -16,7 +15,7 @@ use crate::tensor::TensorRef;
 /// | variant | dtype | shape | values |
 /// | --- | --- | --- | --- |
 /// | `PerRow` | INT32 | `[m]` | group of the row, negative = padding (`grouped_layout`) |
-/// | `Segments` | INT32 | `[num_groups + 1]`, `[num_groups]` | rows `expert_offsets[g]..` hold `num_rows[g]` tokens |
+/// | `Offsets` | INT32 | `[num_groups + 1]`, `[num_groups]` | rows `expert_offsets[g]..` hold `num_recv_tokens_per_expert[g]` tokens |
 /// | `Masked` | INT32 | `[num_groups]` | the first `masked_m[g]` rows of group `g` hold tokens |
 pub enum Rows<'a, B> {
     /// Every row.
@@ -24,11 +23,11 @@ pub enum Rows<'a, B> {
     /// Rows whose `grouped_layout` is not negative.
     PerRow(TensorRef<'a, B, i32, 1>),
     /// The front of each expert's segment.
-    Segments {
+    Offsets {
         /// First row of each segment, ascending, and the end of the last; rows from there on are padding.
         expert_offsets: TensorRef<'a, B, i32, 1>,
         /// Tokens in each segment, from its first row on.
-        num_rows: TensorRef<'a, B, i32, 1>,
+        num_recv_tokens_per_expert: TensorRef<'a, B, i32, 1>,
     },
     /// The first `masked_m[g]` rows of each group.
     Masked(TensorRef<'a, B, i32, 1>),
@@ -47,29 +46,35 @@ impl<B> std::fmt::Debug for Rows<'_, B> {
         match self {
             Self::All => write!(f, "All"),
             Self::PerRow(layout) => write!(f, "PerRow({layout:?})"),
-            Self::Segments { num_rows, .. } => write!(f, "Segments({num_rows:?})"),
+            Self::Offsets { num_recv_tokens_per_expert, .. } => {
+                write!(f, "Offsets({num_recv_tokens_per_expert:?})")
+            }
             Self::Masked(masked_m) => write!(f, "Masked({masked_m:?})"),
         }
     }
 }
 
 impl<B> Rows<'_, B> {
-    pub(crate) fn check(&self, check: Checker, [num_groups, m]: [usize; 2]) -> Result<()> {
+    pub(crate) fn check(&self, op: &'static str, [num_groups, m]: [usize; 2]) -> Result<()> {
         match self {
             Self::All => Ok(()),
             Self::PerRow(layout) => {
-                check.shape("grouped_layout", &layout.shape(), &[num_groups * m])?;
-                check.contiguous("grouped_layout", layout.layout())
+                check::shape(op, "grouped_layout", &[num_groups * m], &layout.shape())?;
+                check::contiguous(op, "grouped_layout", layout.layout())
             }
-            Self::Segments { expert_offsets, num_rows } => {
-                let [num_experts] = num_rows.shape();
-                check.shape("expert_offsets", &expert_offsets.shape(), &[num_experts + 1])?;
-                check.contiguous("expert_offsets", expert_offsets.layout())?;
-                check.contiguous("num_rows", num_rows.layout())
+            Self::Offsets { expert_offsets, num_recv_tokens_per_expert } => {
+                let [num_experts] = num_recv_tokens_per_expert.shape();
+                check::shape(op, "expert_offsets", &[num_experts + 1], &expert_offsets.shape())?;
+                check::contiguous(op, "expert_offsets", expert_offsets.layout())?;
+                check::contiguous(
+                    op,
+                    "num_recv_tokens_per_expert",
+                    num_recv_tokens_per_expert.layout(),
+                )
             }
             Self::Masked(masked_m) => {
-                check.shape("masked_m", &masked_m.shape(), &[num_groups])?;
-                check.contiguous("masked_m", masked_m.layout())
+                check::shape(op, "masked_m", &[num_groups], &masked_m.shape())?;
+                check::contiguous(op, "masked_m", masked_m.layout())
             }
         }
     }

@@ -32,8 +32,7 @@ const C: [f32; 6] = [1.0 / 2.0, 1.0 / 6.0, 1.0 / 24.0, 1.0 / 120.0, 1.0 / 720.0,
 /// ```
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
-    // NOTE: max then min keeps NaN out of the integer path; NaN is restored at the end.
-    let clamped = x.max(-104.0).min(88.8);
+    let clamped = x.clamp(-104.0, 88.8);
     let shifted = clamped.mul_add(LOG2_E, ROUND_MAGIC);
     let n = shifted - ROUND_MAGIC;
     let r = n.mul_add(-LN2_HI, clamped);
@@ -49,8 +48,7 @@ pub fn exp(x: f32) -> f32 {
     // NOTE: 2^n in two factors, because n reaches -150 and 128 where one factor has no f32.
     let n = shifted.to_bits().wrapping_sub(ROUND_MAGIC.to_bits()) as i32;
     let half = n >> 1;
-    let y = p * power_of_two(half) * power_of_two(n - half);
-    if x.is_nan() { x } else { y }
+    p * power_of_two(half) * power_of_two(n - half)
 }
 
 /// Computes `1 / (1 + e^-x)`, with one IEEE division.

@@ -8,7 +8,7 @@ mod ue8m0;
 pub use e4m3::{E4M3, E4M3_MAX};
 pub use exp::{exp, sigmoid};
 pub use half::bf16;
-pub use round::to_bf16;
+pub use round::round_bf16;
 pub use ue8m0::Ue8m0;
 
 /// Returns `ceil(a / b)`.

@@ -1,6 +1,7 @@
 //! Tensors: dtype, shape and strides over a backend's memory, owned ([`Tensor`]) or borrowed
 //! ([`TensorRef`], [`TensorMut`]), and quantised pairs of values and scales.
 
+pub(crate) mod check;
 mod dtype;
 mod element;
 mod host;

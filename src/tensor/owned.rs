@@ -49,17 +49,8 @@ impl<B: Backend, T: Element, const R: usize> Tensor<B, T, R> {
     /// # Ok::<(), moekit::Error>(())
     /// ```
     pub fn from_host(backend: &B, data: &[T], shape: [usize; R]) -> Result<Self> {
-        let layout = Layout::row_major(shape);
-        if data.len() != layout.num_elements() {
-            return Err(Error::Shape {
-                op: "tensor",
-                arg: "data",
-                expected: shape.to_vec(),
-                got: vec![data.len()],
-            });
-        }
-        let mut tensor = Self::zeros_with_layout(backend, layout)?;
-        backend.write(&mut tensor.buffer, bytemuck::cast_slice(data))?;
+        let mut tensor = Self::zeros(backend, shape)?;
+        tensor.view_mut().copy_from_host(backend, data)?;
         Ok(tensor)
     }
 
@@ -69,9 +60,7 @@ impl<B: Backend, T: Element, const R: usize> Tensor<B, T, R> {
     ///
     /// Those of the backend's copy, and faults that earlier stages recorded.
     pub fn to_host(&self, backend: &B) -> Result<Vec<T>> {
-        let mut data = vec![T::zeroed(); self.layout.span()];
-        backend.read(&self.buffer, bytemuck::cast_slice_mut(&mut data))?;
-        Ok(data)
+        self.view().to_host(backend)
     }
 
     /// Extents, in elements.

@@ -2,20 +2,24 @@
 
 use std::marker::PhantomData;
 
-use super::{Element, Layout};
+use super::{Element, Layout, check};
+use crate::backend::Backend;
+use crate::error::Result;
 
 /// A shared view of `T` elements in backend `B`'s memory. A CUDA address is never dereferenced here.
 pub struct TensorRef<'a, B, T, const R: usize> {
     ptr: *const T,
     layout: Layout<R>,
-    _memory: PhantomData<(&'a T, fn() -> B)>,
+    _memory: PhantomData<&'a T>,
+    _backend: PhantomData<fn() -> B>,
 }
 
 /// An exclusive view of `T` elements in backend `B`'s memory.
 pub struct TensorMut<'a, B, T, const R: usize> {
     ptr: *mut T,
     layout: Layout<R>,
-    _memory: PhantomData<(&'a mut T, fn() -> B)>,
+    _memory: PhantomData<&'a mut T>,
+    _backend: PhantomData<fn() -> B>,
 }
 
 // SAFETY: a view is a `&[T]` with a shape; `Element` is Sync, so sharing it between threads is sound.
@@ -43,7 +47,7 @@ impl<'a, B, T: Element, const R: usize> TensorRef<'a, B, T, R> {
     /// `ptr` is aligned for `T` and points at `layout.span()` elements in `B`'s memory that are
     /// initialised, live and not written for `'a`.
     pub const unsafe fn from_raw(ptr: *const T, layout: Layout<R>) -> Self {
-        Self { ptr, layout, _memory: PhantomData }
+        Self { ptr, layout, _memory: PhantomData, _backend: PhantomData }
     }
 
     /// Extents, in elements.
@@ -70,7 +74,7 @@ impl<B, T: Element, const R: usize> TensorMut<'_, B, T, R> {
     /// `ptr` is aligned for `T` and points at `layout.span()` elements in `B`'s memory that are
     /// initialised, live and accessed through this view alone for its lifetime.
     pub const unsafe fn from_raw(ptr: *mut T, layout: Layout<R>) -> Self {
-        Self { ptr, layout, _memory: PhantomData }
+        Self { ptr, layout, _memory: PhantomData, _backend: PhantomData }
     }
 
     /// Extents, in elements.
@@ -90,12 +94,49 @@ impl<B, T: Element, const R: usize> TensorMut<'_, B, T, R> {
 
     /// A shorter exclusive view of the same elements.
     pub const fn reborrow(&mut self) -> TensorMut<'_, B, T, R> {
-        TensorMut { ptr: self.ptr, layout: self.layout, _memory: PhantomData }
+        TensorMut {
+            ptr: self.ptr,
+            layout: self.layout,
+            _memory: PhantomData,
+            _backend: PhantomData,
+        }
     }
 
     /// A shared view of the same elements.
     pub const fn view(&self) -> TensorRef<'_, B, T, R> {
-        TensorRef { ptr: self.ptr, layout: self.layout, _memory: PhantomData }
+        TensorRef {
+            ptr: self.ptr,
+            layout: self.layout,
+            _memory: PhantomData,
+            _backend: PhantomData,
+        }
+    }
+}
+
+impl<B: Backend, T: Element, const R: usize> TensorRef<'_, B, T, R> {
+    /// Copies all memory of the view, gaps included, to the host; waits for earlier work on it.
+    ///
+    /// # Errors
+    ///
+    /// Those of the backend's copy.
+    pub fn to_host(&self, backend: &B) -> Result<Vec<T>> {
+        let mut data = vec![T::zeroed(); self.layout.span()];
+        // SAFETY: `from_raw` promised `span` initialised elements that nothing writes.
+        unsafe { backend.read(self.ptr.cast(), bytemuck::cast_slice_mut(&mut data))? };
+        Ok(data)
+    }
+}
+
+impl<B: Backend, T: Element, const R: usize> TensorMut<'_, B, T, R> {
+    /// Copies `data` into the view, gaps included; waits for the copy.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Shape`] unless `data.len()` is the view's [`Layout::span`].
+    pub fn copy_from_host(&mut self, backend: &B, data: &[T]) -> Result<()> {
+        check::shape("copy_from_host", "data", &[self.layout.span()], &[data.len()])?;
+        // SAFETY: `from_raw` promised `span` elements that are ours alone.
+        unsafe { backend.write(self.ptr.cast(), bytemuck::cast_slice(data)) }
     }
 }
 

@@ -3,6 +3,11 @@
 //! `cargo test --test conformance -- [--backend cpu] [--stage gate] [--json] [libtest arguments]`
 
 mod case;
+mod combine;
+mod dispatch;
+mod gate;
+mod plan;
+mod ranks;
 mod tensors;
 
 use std::process::ExitCode;
@@ -15,7 +20,13 @@ use case::Case;
 
 /// Every stage with its cases, for any backend.
 fn stages<B: Backend>() -> Vec<(&'static str, Vec<Case<B>>)> {
-    vec![("tensors", tensors::cases())]
+    vec![
+        ("tensors", tensors::cases()),
+        ("gate", gate::cases()),
+        ("plan", plan::cases()),
+        ("dispatch", dispatch::cases()),
+        ("combine", combine::cases()),
+    ]
 }
 
 fn main() -> ExitCode {

@@ -46,16 +46,6 @@ impl CpuBuffer {
         }
         Ok(Self { ptr, layout })
     }
-
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        // SAFETY: `size` bytes, zeroed at allocation, live as long as `self`.
-        unsafe { std::slice::from_raw_parts(self.ptr.as_ptr(), self.layout.size()) }
-    }
-
-    pub(crate) fn as_mut_bytes(&mut self) -> &mut [u8] {
-        // SAFETY: as above, and the borrow is exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr(), self.layout.size()) }
-    }
 }
 
 impl Buffer for CpuBuffer {

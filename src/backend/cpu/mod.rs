@@ -1,18 +1,29 @@
 //! The cpu backend: native code at any rank count, and the oracle for the GPU.
 
 mod buffer;
-mod isa;
+mod combine;
+mod dispatch;
+mod gate;
 mod parallel;
+mod plan;
 mod quant;
+mod row_mask;
 mod rows;
+mod scratch;
+mod shared_mut;
 mod simd;
 mod stream;
 
 use std::time::{Duration, Instant};
 
-use super::{Backend, Buffer};
+use super::Backend;
+use crate::comm::{SymmetricBuffer, World};
 use crate::error::{Error, Result};
 use crate::moe::Activation;
+use crate::moe::combine::{CombineRecvArgs, CombineSendArgs};
+use crate::moe::dispatch::{DispatchGatherArgs, DispatchRecvArgs, DispatchSendArgs};
+use crate::moe::gate::GateArgs;
+use crate::moe::plan::PlanArgs;
 use crate::moe::quant::{
     DequantizeArgs, PackScalesArgs, QuantizeArgs, QuantizeBlockArgs, QuantizeChannelArgs,
     QuantizeTransposeArgs, RelayoutScalesArgs, UnpackScalesArgs,
@@ -77,6 +88,7 @@ impl Backend for Cpu {
     type Stream = CpuStream;
     type Event = Instant;
     type Buffer = CpuBuffer;
+    type Symmetric = SymmetricBuffer;
 
     fn name(&self) -> &'static str {
         "cpu"
@@ -102,16 +114,55 @@ impl Backend for Cpu {
         CpuBuffer::zeroed(num_bytes)
     }
 
-    fn write(&self, buffer: &mut CpuBuffer, data: &[u8]) -> Result<()> {
-        check_fits("write", buffer.num_bytes(), data.len())?;
-        buffer.as_mut_bytes()[..data.len()].copy_from_slice(data);
+    unsafe fn write(&self, dst: *mut u8, data: &[u8]) -> Result<()> {
+        // SAFETY: the caller promised `data.len()` bytes that nothing else accesses.
+        unsafe { dst.copy_from_nonoverlapping(data.as_ptr(), data.len()) };
         Ok(())
     }
 
-    fn read(&self, buffer: &CpuBuffer, data: &mut [u8]) -> Result<()> {
-        check_fits("read", buffer.num_bytes(), data.len())?;
-        data.copy_from_slice(&buffer.as_bytes()[..data.len()]);
+    unsafe fn read(&self, src: *const u8, data: &mut [u8]) -> Result<()> {
+        // SAFETY: the caller promised `data.len()` initialised bytes that nothing writes.
+        unsafe { data.as_mut_ptr().copy_from_nonoverlapping(src, data.len()) };
         Ok(())
+    }
+
+    fn alloc_symmetric(
+        &self,
+        world: &World,
+        num_bytes: usize,
+        num_signals: usize,
+    ) -> Result<SymmetricBuffer> {
+        world.alloc_symmetric(num_bytes, num_signals)
+    }
+
+    fn gate(&self, stream: &CpuStream, args: GateArgs<'_, Self>) -> Result<()> {
+        gate::gate(self.simd, stream, args);
+        Ok(())
+    }
+
+    fn plan(&self, stream: &CpuStream, args: PlanArgs<'_, Self>) -> Result<()> {
+        plan::plan(stream, args);
+        Ok(())
+    }
+
+    fn dispatch_send(&self, stream: &CpuStream, args: DispatchSendArgs<'_, Self>) -> Result<()> {
+        dispatch::send(stream, args)
+    }
+
+    fn dispatch_gather(&self, _: &CpuStream, args: DispatchGatherArgs<'_, Self>) -> Result<()> {
+        dispatch::gather(args)
+    }
+
+    fn dispatch_recv(&self, _: &CpuStream, args: DispatchRecvArgs<'_, Self>) -> Result<()> {
+        dispatch::recv(args)
+    }
+
+    fn combine_send(&self, _: &CpuStream, args: CombineSendArgs<'_, Self>) -> Result<()> {
+        combine::send(self.simd, args)
+    }
+
+    fn combine_recv(&self, _: &CpuStream, args: CombineRecvArgs<'_, Self>) -> Result<()> {
+        combine::recv(self.simd, args)
     }
 
     fn quantize<T: Activation>(
@@ -177,11 +228,4 @@ impl Backend for Cpu {
         quant::unpack_scales(args);
         Ok(())
     }
-}
-
-fn check_fits(op: &'static str, capacity: usize, needed: usize) -> Result<()> {
-    if needed <= capacity {
-        return Ok(());
-    }
-    Err(Error::Capacity { op, arg: "buffer", needed, capacity, unit: "bytes" })
 }

@@ -26,50 +26,6 @@ pub(super) fn for_each_range(
     });
 }
 
-/// Address of an output that threads fill together, each its own elements.
-pub(super) struct SharedMut<T>(*mut T);
-
-// SAFETY: only an address; `add` leaves the duty of disjoint access to whoever dereferences it.
-unsafe impl<T: Send> Send for SharedMut<T> {}
-// SAFETY: as above.
-unsafe impl<T: Send> Sync for SharedMut<T> {}
-
-impl<T> Clone for SharedMut<T> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<T> Copy for SharedMut<T> {}
-
-impl<T> SharedMut<T> {
-    pub fn new(ptr: *mut T) -> Self {
-        Self(ptr)
-    }
-
-    /// Overwrites the element at `offset`.
-    ///
-    /// # Safety
-    ///
-    /// `offset` is inside the tensor, and no other thread uses that element while the caller does.
-    #[inline(always)]
-    pub unsafe fn write(self, offset: usize, value: T) {
-        // SAFETY: the caller's.
-        unsafe { self.0.add(offset).write(value) };
-    }
-
-    /// The `len` elements from `offset` on.
-    ///
-    /// # Safety
-    ///
-    /// They are inside the tensor, and no other thread uses them while the slice lives.
-    #[inline(always)]
-    pub unsafe fn slice<'a>(self, offset: usize, len: usize) -> &'a mut [T] {
-        // SAFETY: the caller's.
-        unsafe { std::slice::from_raw_parts_mut(self.0.add(offset), len) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};

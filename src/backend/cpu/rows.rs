@@ -1,59 +1,76 @@
-//! Which rows hold tokens, looked up on the host.
+//! Walks the rows that a rank received.
+
+use rayon::prelude::*;
 
 use super::Cpu;
-use crate::moe::Rows;
+use crate::moe::handle::HandleState;
+use crate::moe::plan::RowLayout;
 
-impl Rows<'_, Cpu> {
-    /// Whether row `row` of group `group` (of `m` rows each) holds a token.
-    #[inline]
-    pub(super) fn has_token(&self, [group, row]: [usize; 2], m: usize) -> bool {
-        match self {
-            Self::All => true,
-            Self::PerRow(layout) => layout.as_span()[group * m + row] >= 0,
-            Self::Masked(masked_m) => (row as i64) < i64::from(masked_m.as_span()[group]),
-            Self::Segments { expert_offsets, num_rows } => {
-                let (row, offsets) = ((group * m + row) as i64, expert_offsets.as_span());
-                let after = offsets.partition_point(|&offset| i64::from(offset) <= row);
-                if after == 0 || after == offsets.len() {
-                    return false;
-                }
-                row - i64::from(offsets[after - 1]) < i64::from(num_rows.as_span()[after - 1])
-            }
-        }
+/// Rows per task: some 100 KB of tokens.
+const ROWS_PER_TASK: usize = 16;
+
+/// Calls `f(row, slot)` for every valid row, in parallel; `slot` is the row's `src_info`.
+pub(super) fn par_for_each_row(state: &HandleState<Cpu>, f: impl Fn(usize, usize) + Sync) {
+    let src_info = state.src_info.view().as_span();
+    let ranges = valid_rows(state);
+    let visit = |row: usize| f(row, src_info[row] as usize);
+    (0..ranges.len()).into_par_iter().for_each(|expert| {
+        let rows = ranges.get(expert);
+        rows.into_par_iter().with_min_len(ROWS_PER_TASK).for_each(visit);
+    });
+}
+
+/// As [`par_for_each_row`], in order and on this thread; stops at the first error.
+pub(super) fn try_for_each_row<E>(
+    state: &HandleState<Cpu>,
+    mut f: impl FnMut(usize, usize) -> Result<(), E>,
+) -> Result<(), E> {
+    let src_info = state.src_info.view().as_span();
+    let ranges = valid_rows(state);
+    for row in (0..ranges.len()).flat_map(|expert| ranges.get(expert)) {
+        f(row, src_info[row] as usize)?;
+    }
+    Ok(())
+}
+
+/// Whether rows were clipped because they did not fit.
+pub(super) fn overflowed(state: &HandleState<Cpu>) -> bool {
+    let ranges = valid_rows(state);
+    let num_recv = state.num_recv_tokens_per_expert.view().as_span();
+    num_recv.iter().enumerate().any(|(expert, &num)| ranges.get(expert).len() < num as usize)
+}
+
+/// The valid rows of each expert.
+struct ValidRows<'a> {
+    offsets: &'a [i32],
+    num_recv: &'a [i32],
+    row_layout: RowLayout,
+    num_rows: usize,
+}
+
+fn valid_rows(state: &HandleState<Cpu>) -> ValidRows<'_> {
+    ValidRows {
+        offsets: state.expert_offsets.view().as_span(),
+        num_recv: state.num_recv_tokens_per_expert.view().as_span(),
+        row_layout: state.row_layout,
+        num_rows: state.src_info.shape()[0],
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::tensor::TensorRef;
-
-    fn tokens(rows: &Rows<'_, Cpu>, num_groups: usize, m: usize) -> Vec<bool> {
-        let all = (0..num_groups).flat_map(|group| (0..m).map(move |row| [group, row]));
-        all.map(|row| rows.has_token(row, m)).collect()
+impl ValidRows<'_> {
+    fn len(&self) -> usize {
+        self.num_recv.len()
     }
 
-    #[test]
-    fn segments_hold_their_tokens_in_front_and_empty_ones_hold_none() {
-        let (offsets, num_rows) = ([0, 3, 3, 5], [2, 0, 9]);
-        let rows = Rows::Segments {
-            expert_offsets: TensorRef::from_slice(&offsets, [4]).expect("4 offsets"),
-            num_rows: TensorRef::from_slice(&num_rows, [3]).expect("3 counts"),
+    fn get(&self, expert: usize) -> std::ops::Range<usize> {
+        let num_recv = self.num_recv[expert] as usize;
+        let (start, capacity) = match self.row_layout {
+            RowLayout::Contiguous { .. } => {
+                let start = self.offsets[expert] as usize;
+                (start, self.num_rows - start)
+            }
+            RowLayout::Masked { max_m } => (expert * max_m, max_m),
         };
-        assert_eq!(tokens(&rows, 1, 7), [true, true, false, true, true, false, false]);
-    }
-
-    #[test]
-    fn masked_groups_hold_their_tokens_in_front() {
-        let masked_m = [1, 0, 9];
-        let rows = Rows::Masked(TensorRef::from_slice(&masked_m, [3]).expect("3 counts"));
-        assert_eq!(tokens(&rows, 3, 2), [true, false, false, false, true, true]);
-    }
-
-    #[test]
-    fn negative_groups_are_padding() {
-        let layout = [0, -1, 2];
-        let rows = Rows::PerRow(TensorRef::from_slice(&layout, [3]).expect("3 rows"));
-        assert_eq!(tokens(&rows, 1, 3), [true, false, true]);
+        start..start + num_recv.min(capacity)
     }
 }

@@ -49,3 +49,39 @@ impl fmt::Display for SimdLevel {
         })
     }
 }
+
+/// Code to be compiled once per level; `run` is `#[inline(always)]` plain Rust that LLVM vectorises.
+pub(crate) trait Kernel {
+    type Output;
+
+    fn run(self) -> Self::Output;
+}
+
+impl SimdLevel {
+    /// Runs `kernel` as compiled for this level. The bits do not depend on the level: Rust never
+    /// reassociates or contracts floating-point operations.
+    #[inline]
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: a level is only constructed where `detect` found it (`Cpu::with_simd`).
+            Self::Avx512 => unsafe { run_avx512(kernel) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Self::Avx2 => unsafe { run_avx2(kernel) },
+            _ => kernel.run(),
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+unsafe fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run()
+}

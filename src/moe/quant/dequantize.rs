@@ -3,8 +3,8 @@
 use super::Granularity;
 use crate::error::Result;
 use crate::moe::Activation;
-use crate::moe::check::{Checker, grouped_mut, grouped_ref};
-use crate::tensor::{QuantRef, TensorMut};
+use crate::moe::stack::{stacked_mut, stacked_ref};
+use crate::tensor::{QuantRef, TensorMut, check};
 
 /// Arguments of [`Backend::dequantize`](crate::Backend::dequantize): codes times scales.
 ///
@@ -61,15 +61,15 @@ impl<'a, B, T: Activation> DequantizeArgs<'a, B, T> {
         out: TensorMut<'a, B, T, R>,
         granularity: Granularity,
     ) -> Result<Self> {
-        let check = Checker("dequantize");
-        let x = QuantRef { values: grouped_ref(x.values), scales: grouped_ref(x.scales) };
-        let out = grouped_mut(out);
+        const OP: &str = "dequantize";
+        let x = QuantRef { values: stacked_ref(x.values), scales: stacked_ref(x.scales) };
+        let out = stacked_mut(out);
         let [num_groups, rows, k] = x.values.shape();
         let [scale_rows, scale_cols] = granularity.scale_shape([rows, k]);
-        check.contiguous_rows("x.values", x.values.layout())?;
-        check.shape("x.scales", &x.scales.shape(), &[num_groups, scale_rows, scale_cols])?;
-        check.shape("out", &out.shape(), &[num_groups, rows, k])?;
-        check.contiguous_rows("out", out.layout())?;
+        check::contiguous_rows(OP, "x.values", x.values.layout())?;
+        check::shape(OP, "x.scales", &[num_groups, scale_rows, scale_cols], &x.scales.shape())?;
+        check::shape(OP, "out", &[num_groups, rows, k], &out.shape())?;
+        check::contiguous_rows(OP, "out", out.layout())?;
         Ok(Self { x, out, granularity })
     }
 }

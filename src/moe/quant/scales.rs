@@ -1,9 +1,9 @@
 //! Arguments of the transforms between layouts of scales.
 
 use crate::error::Result;
-use crate::moe::check::{Checker, grouped_mut, grouped_ref};
+use crate::moe::stack::{stacked_mut, stacked_ref};
 use crate::num::ceil_div;
-use crate::tensor::{Layout, TensorMut, TensorRef, tma_aligned_rows};
+use crate::tensor::{Layout, TensorMut, TensorRef, check, tma_aligned_rows};
 
 /// Scales in one 32-bit word.
 const NUM_PACKED: usize = 4;
@@ -70,10 +70,10 @@ impl<'a, B> RelayoutScalesArgs<'a, B> {
         scales: TensorRef<'a, B, f32, R>,
         out: TensorMut<'a, B, f32, R>,
     ) -> Result<Self> {
-        let check = Checker("relayout_scales");
-        let (scales, out) = (grouped_ref(scales), grouped_mut(out));
-        check.shape("out", &out.shape(), &scales.shape())?;
-        check.no_overlap("out", out.layout())?;
+        const OP: &str = "relayout_scales";
+        let (scales, out) = (stacked_ref(scales), stacked_mut(out));
+        check::shape(OP, "out", &scales.shape(), &out.shape())?;
+        check::no_overlap(OP, "out", out.layout())?;
         Ok(Self { scales, out })
     }
 }
@@ -136,10 +136,10 @@ impl<'a, B> PackScalesArgs<'a, B> {
         scales: TensorRef<'a, B, f32, R>,
         out: TensorMut<'a, B, i32, R>,
     ) -> Result<Self> {
-        let check = Checker("pack_scales");
-        let (scales, out) = (grouped_ref(scales), grouped_mut(out));
-        check.shape("out", &out.shape(), &packed_shape(scales.shape()))?;
-        check.no_overlap("out", out.layout())?;
+        const OP: &str = "pack_scales";
+        let (scales, out) = (stacked_ref(scales), stacked_mut(out));
+        check::shape(OP, "out", &packed_shape(scales.shape()), &out.shape())?;
+        check::no_overlap(OP, "out", out.layout())?;
         Ok(Self { scales, out })
     }
 }
@@ -172,10 +172,10 @@ impl<'a, B> UnpackScalesArgs<'a, B> {
         packed: TensorRef<'a, B, i32, R>,
         out: TensorMut<'a, B, f32, R>,
     ) -> Result<Self> {
-        let check = Checker("unpack_scales");
-        let (packed, out) = (grouped_ref(packed), grouped_mut(out));
-        check.shape("packed", &packed.shape(), &packed_shape(out.shape()))?;
-        check.no_overlap("out", out.layout())?;
+        const OP: &str = "unpack_scales";
+        let (packed, out) = (stacked_ref(packed), stacked_mut(out));
+        check::shape(OP, "packed", &packed_shape(out.shape()), &packed.shape())?;
+        check::no_overlap(OP, "out", out.layout())?;
         Ok(Self { packed, out })
     }
 }

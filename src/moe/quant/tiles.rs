@@ -3,8 +3,8 @@
 use super::{Granularity, K_ALIGNMENT, ScaleFormat};
 use crate::error::Result;
 use crate::moe::Activation;
-use crate::moe::check::{Checker, grouped_mut, grouped_ref};
-use crate::tensor::{QuantMut, TensorRef};
+use crate::moe::stack::{stacked_mut, stacked_ref};
+use crate::tensor::{QuantMut, TensorRef, check};
 
 /// Arguments of [`Backend::quantize_block`](crate::Backend::quantize_block): one scale per 128 x 128 block.
 ///
@@ -63,10 +63,10 @@ impl<'a, B, T: Activation> QuantizeBlockArgs<'a, B, T> {
         out: QuantMut<'a, B, R>,
         format: ScaleFormat,
     ) -> Result<Self> {
-        let check = Checker("quantize_block");
-        let [_, _, k] = grouped_ref(x).shape();
-        check.multiple("k", k, K_ALIGNMENT)?;
-        let (x, out) = checked(check, x, out, Granularity::PerBlock)?;
+        const OP: &str = "quantize_block";
+        let [_, _, k] = stacked_ref(x).shape();
+        check::multiple(OP, "k", K_ALIGNMENT, k)?;
+        let (x, out) = checked(OP, x, out, Granularity::PerBlock)?;
         Ok(Self { x, out, format })
     }
 }
@@ -127,10 +127,10 @@ impl<'a, B, T: Activation> QuantizeChannelArgs<'a, B, T> {
         out: QuantMut<'a, B, 2>,
         format: ScaleFormat,
     ) -> Result<Self> {
-        let check = Checker("quantize_channel");
+        const OP: &str = "quantize_channel";
         let [m, _] = x.shape();
-        check.multiple("m", m, 128)?;
-        let (x, out) = checked(check, x, out, Granularity::PerChannel)?;
+        check::multiple(OP, "m", 128, m)?;
+        let (x, out) = checked(OP, x, out, Granularity::PerChannel)?;
         Ok(Self { x, out, format })
     }
 }
@@ -138,18 +138,18 @@ impl<'a, B, T: Activation> QuantizeChannelArgs<'a, B, T> {
 type Checked<'a, B, T> = (TensorRef<'a, B, T, 3>, QuantMut<'a, B, 3>);
 
 fn checked<'a, B, T: Activation, const R: usize>(
-    check: Checker,
+    op: &'static str,
     x: TensorRef<'a, B, T, R>,
     out: QuantMut<'a, B, R>,
     granularity: Granularity,
 ) -> Result<Checked<'a, B, T>> {
-    let (x, values, scales) = (grouped_ref(x), grouped_mut(out.values), grouped_mut(out.scales));
+    let (x, values, scales) = (stacked_ref(x), stacked_mut(out.values), stacked_mut(out.scales));
     let [num_groups, rows, cols] = x.shape();
     let [scale_rows, scale_cols] = granularity.scale_shape([rows, cols]);
-    check.contiguous_rows("x", x.layout())?;
-    check.shape("out.values", &values.shape(), &x.shape())?;
-    check.contiguous_rows("out.values", values.layout())?;
-    check.shape("out.scales", &scales.shape(), &[num_groups, scale_rows, scale_cols])?;
-    check.no_overlap("out.scales", scales.layout())?;
+    check::contiguous_rows(op, "x", x.layout())?;
+    check::shape(op, "out.values", &x.shape(), &values.shape())?;
+    check::contiguous_rows(op, "out.values", values.layout())?;
+    check::shape(op, "out.scales", &[num_groups, scale_rows, scale_cols], &scales.shape())?;
+    check::no_overlap(op, "out.scales", scales.layout())?;
     Ok((x, QuantMut { values, scales }))
 }

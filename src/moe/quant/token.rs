@@ -2,9 +2,9 @@
 
 use super::{Granularity, K_ALIGNMENT, ScaleFormat};
 use crate::error::Result;
-use crate::moe::check::{Checker, grouped_mut, grouped_ref};
+use crate::moe::stack::{stacked_mut, stacked_ref};
 use crate::moe::{Activation, Rows};
-use crate::tensor::{QuantMut, TensorRef};
+use crate::tensor::{QuantMut, TensorRef, check};
 
 /// Arguments of [`Backend::quantize`](crate::Backend::quantize): one scale per token and 128 of K.
 ///
@@ -68,28 +68,28 @@ impl<'a, B, T: Activation> QuantizeArgs<'a, B, T> {
         format: ScaleFormat,
         rows: Rows<'a, B>,
     ) -> Result<Self> {
-        let check = Checker("quantize");
-        let x = grouped_ref(x);
+        const OP: &str = "quantize";
+        let x = stacked_ref(x);
         let [num_groups, m, k] = x.shape();
-        check.multiple("k", k, K_ALIGNMENT)?;
-        check.contiguous_rows("x", x.layout())?;
-        rows.check(check, [num_groups, m])?;
-        let out = checked_output(check, out, [num_groups, m, k])?;
+        check::multiple(OP, "k", K_ALIGNMENT, k)?;
+        check::contiguous_rows(OP, "x", x.layout())?;
+        rows.check(OP, [num_groups, m])?;
+        let out = checked_output(OP, out, [num_groups, m, k])?;
         Ok(Self { x, out, format, rows })
     }
 }
 
 /// Checks a per-token quantised output of `[num_groups, m, k]`.
 pub(crate) fn checked_output<'a, B, const R: usize>(
-    check: Checker,
+    op: &'static str,
     out: QuantMut<'a, B, R>,
     [num_groups, m, k]: [usize; 3],
 ) -> Result<QuantMut<'a, B, 3>> {
-    let (values, scales) = (grouped_mut(out.values), grouped_mut(out.scales));
+    let (values, scales) = (stacked_mut(out.values), stacked_mut(out.scales));
     let [_, num_blocks] = Granularity::PerToken.scale_shape([m, k]);
-    check.shape("out.values", &values.shape(), &[num_groups, m, k])?;
-    check.contiguous_rows("out.values", values.layout())?;
-    check.shape("out.scales", &scales.shape(), &[num_groups, m, num_blocks])?;
-    check.no_overlap("out.scales", scales.layout())?;
+    check::shape(op, "out.values", &[num_groups, m, k], &values.shape())?;
+    check::contiguous_rows(op, "out.values", values.layout())?;
+    check::shape(op, "out.scales", &[num_groups, m, num_blocks], &scales.shape())?;
+    check::no_overlap(op, "out.scales", scales.layout())?;
     Ok(QuantMut { values, scales })
 }

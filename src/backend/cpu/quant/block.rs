@@ -1,6 +1,5 @@
 //! The rule of quantisation over elements that lie together.
 
-use crate::backend::cpu::isa::Isa;
 use crate::moe::Activation;
 use crate::moe::quant::{GRAN_K, ScaleFormat};
 use crate::num::{E4M3, E4M3_MAX, Ue8m0};
@@ -31,7 +30,7 @@ pub(in crate::backend::cpu) fn zero_scale(format: ScaleFormat) -> f32 {
 
 /// Quantises one row per 128 elements; `write_scale` gets each block's index and scale.
 #[inline(always)]
-pub(in crate::backend::cpu) fn quantize_row<I: Isa, T: Activation>(
+pub(in crate::backend::cpu) fn quantize_row<T: Activation>(
     x: &[T],
     codes: &mut [E4M3],
     format: ScaleFormat,
@@ -40,7 +39,7 @@ pub(in crate::backend::cpu) fn quantize_row<I: Isa, T: Activation>(
     let (full, rest) = x.as_chunks::<GRAN_K>();
     let (full_codes, rest_codes) = codes.as_chunks_mut::<GRAN_K>();
     for (idx, (x, codes)) in full.iter().zip(full_codes).enumerate() {
-        write_scale(idx, quantize_full_block::<I, T>(x, codes, format));
+        write_scale(idx, quantize_full_block(x, codes, format));
     }
     if !rest.is_empty() {
         write_scale(full.len(), quantize_any_block(rest, rest_codes, format));
@@ -48,7 +47,7 @@ pub(in crate::backend::cpu) fn quantize_row<I: Isa, T: Activation>(
 }
 
 #[inline(always)]
-fn quantize_full_block<I: Isa, T: Activation>(
+fn quantize_full_block<T: Activation>(
     x: &[T; GRAN_K],
     codes: &mut [E4M3; GRAN_K],
     format: ScaleFormat,

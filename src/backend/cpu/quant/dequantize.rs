@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use crate::backend::Cpu;
-use crate::backend::cpu::isa::{Isa, Kernel};
-use crate::backend::cpu::parallel::{SharedMut, for_each_range};
+use crate::backend::cpu::parallel::for_each_range;
+use crate::backend::cpu::shared_mut::SharedMut;
+use crate::backend::cpu::simd::Kernel;
 use crate::moe::Activation;
 use crate::moe::quant::{DequantizeArgs, Granularity};
 use crate::tensor::{Layout, QuantRef};
@@ -21,7 +22,7 @@ pub(in crate::backend::cpu) fn dequantize<T: Activation>(
         x: args.x,
         granularity: args.granularity,
         out_layout: args.out.layout(),
-        out: SharedMut::new(args.out.as_mut_ptr()),
+        out: SharedMut::new(args.out.as_mut_span()),
     };
     for_each_range(num_groups * num_rows, k * (size_of::<T>() + 1), |range| {
         cpu.simd().run(RowsOf { job: &job, range });
@@ -32,7 +33,7 @@ struct Job<'a, T> {
     x: QuantRef<'a, Cpu, 3>,
     granularity: Granularity,
     out_layout: Layout<3>,
-    out: SharedMut<T>,
+    out: SharedMut<'a, T>,
 }
 
 struct RowsOf<'a, T> {
@@ -41,8 +42,10 @@ struct RowsOf<'a, T> {
 }
 
 impl<T: Activation> Kernel for RowsOf<'_, T> {
+    type Output = ();
+
     #[inline(always)]
-    fn run<I: Isa>(self) {
+    fn run(self) {
         let job = self.job;
         let [_, num_rows, k] = job.x.values.shape();
         let [tile_rows, tile_cols] = job.granularity.tile();

@@ -3,8 +3,9 @@
 use super::block::{magnitude_bits, scale_and_inverse};
 use super::channel::{ChannelTile, WIDTH};
 use crate::backend::Cpu;
-use crate::backend::cpu::isa::{Isa, Kernel};
-use crate::backend::cpu::parallel::{SharedMut, for_each_range};
+use crate::backend::cpu::parallel::for_each_range;
+use crate::backend::cpu::shared_mut::SharedMut;
+use crate::backend::cpu::simd::Kernel;
 use crate::moe::Activation;
 use crate::moe::quant::{GRAN_K, QuantizeBlockArgs, QuantizeChannelArgs, ScaleFormat};
 use crate::num::{E4M3, ceil_div};
@@ -15,18 +16,18 @@ const GRAN_ROWS: usize = 128;
 
 pub(in crate::backend::cpu) fn quantize_block<T: Activation>(
     cpu: &Cpu,
-    args: QuantizeBlockArgs<'_, Cpu, T>,
+    mut args: QuantizeBlockArgs<'_, Cpu, T>,
 ) {
-    for_each_tile_row(&Job::new(args.x, args.out, args.format), |job, group, tile_row| {
+    for_each_tile_row(&Job::new(args.x, &mut args.out, args.format), |job, group, tile_row| {
         cpu.simd().run(BlockRow { job, group, tile_row });
     });
 }
 
 pub(in crate::backend::cpu) fn quantize_channel<T: Activation>(
     cpu: &Cpu,
-    args: QuantizeChannelArgs<'_, Cpu, T>,
+    mut args: QuantizeChannelArgs<'_, Cpu, T>,
 ) {
-    for_each_tile_row(&Job::new(args.x, args.out, args.format), |job, group, tile_row| {
+    for_each_tile_row(&Job::new(args.x, &mut args.out, args.format), |job, group, tile_row| {
         cpu.simd().run(ChannelRow { job, group, tile_row });
     });
 }
@@ -36,14 +37,14 @@ struct Job<'a, T> {
     format: ScaleFormat,
     values_layout: Layout<3>,
     scales_layout: Layout<3>,
-    values: SharedMut<E4M3>,
-    scales: SharedMut<f32>,
+    values: SharedMut<'a, E4M3>,
+    scales: SharedMut<'a, f32>,
 }
 
 impl<'a, T: Activation> Job<'a, T> {
     fn new(
         x: TensorRef<'a, Cpu, T, 3>,
-        mut out: QuantMut<'a, Cpu, 3>,
+        out: &'a mut QuantMut<'_, Cpu, 3>,
         format: ScaleFormat,
     ) -> Self {
         Self {
@@ -51,8 +52,8 @@ impl<'a, T: Activation> Job<'a, T> {
             format,
             values_layout: out.values.layout(),
             scales_layout: out.scales.layout(),
-            values: SharedMut::new(out.values.as_mut_ptr()),
-            scales: SharedMut::new(out.scales.as_mut_ptr()),
+            values: SharedMut::new(out.values.as_mut_span()),
+            scales: SharedMut::new(out.scales.as_mut_span()),
         }
     }
 
@@ -85,8 +86,10 @@ struct BlockRow<'a, 'b, T> {
 }
 
 impl<T: Activation> Kernel for BlockRow<'_, '_, T> {
+    type Output = ();
+
     #[inline(always)]
-    fn run<I: Isa>(self) {
+    fn run(self) {
         let Self { job, group, tile_row } = self;
         let [_, num_rows, num_cols] = job.x.shape();
         let rows = tile_row * GRAN_ROWS..num_rows.min((tile_row + 1) * GRAN_ROWS);
@@ -121,8 +124,10 @@ struct ChannelRow<'a, 'b, T> {
 }
 
 impl<T: Activation> Kernel for ChannelRow<'_, '_, T> {
+    type Output = ();
+
     #[inline(always)]
-    fn run<I: Isa>(self) {
+    fn run(self) {
         let Self { job, group, tile_row } = self;
         let [_, _, num_cols] = job.x.shape();
         let mut tile = ChannelTile::new();

@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use super::{quantize_row, zero_scale};
 use crate::backend::Cpu;
-use crate::backend::cpu::isa::{Isa, Kernel};
-use crate::backend::cpu::parallel::{SharedMut, for_each_range};
+use crate::backend::cpu::parallel::for_each_range;
+use crate::backend::cpu::shared_mut::SharedMut;
+use crate::backend::cpu::simd::Kernel;
 use crate::moe::quant::{QuantizeArgs, ScaleFormat};
 use crate::moe::{Activation, Rows};
 use crate::num::E4M3;
@@ -25,8 +26,8 @@ pub(in crate::backend::cpu) fn quantize<T: Activation>(
         format: args.format,
         values_layout: args.out.values.layout(),
         scales_layout: args.out.scales.layout(),
-        values: SharedMut::new(args.out.values.as_mut_ptr()),
-        scales: SharedMut::new(args.out.scales.as_mut_ptr()),
+        values: SharedMut::new(args.out.values.as_mut_span()),
+        scales: SharedMut::new(args.out.scales.as_mut_span()),
     };
     for_each_range(num_groups * m, k * (size_of::<T>() + 1), |range| {
         cpu.simd().run(RowsOf { job: &job, range });
@@ -39,8 +40,8 @@ struct Job<'a, T> {
     format: ScaleFormat,
     values_layout: Layout<3>,
     scales_layout: Layout<3>,
-    values: SharedMut<E4M3>,
-    scales: SharedMut<f32>,
+    values: SharedMut<'a, E4M3>,
+    scales: SharedMut<'a, f32>,
 }
 
 struct RowsOf<'a, T> {
@@ -49,8 +50,10 @@ struct RowsOf<'a, T> {
 }
 
 impl<T: Activation> Kernel for RowsOf<'_, T> {
+    type Output = ();
+
     #[inline(always)]
-    fn run<I: Isa>(self) {
+    fn run(self) {
         let job = self.job;
         let [_, m, k] = job.x.shape();
         let x = job.x.as_span();
@@ -66,7 +69,7 @@ impl<T: Activation> Kernel for RowsOf<'_, T> {
             };
             if job.rows.has_token([group, row], m) {
                 let x = &x[job.x.layout().offset([group, row, 0])..][..k];
-                quantize_row::<I, T>(x, codes, job.format, write_scale);
+                quantize_row(x, codes, job.format, write_scale);
             } else {
                 codes.fill(E4M3(0));
                 let sf = zero_scale(job.format);

@@ -1,0 +1,132 @@
+//! Plan on the cpu: count per chunk of tokens, prefix sums, then every chunk writes its rows.
+
+use rayon::prelude::*;
+
+use super::shared_mut::SharedMut;
+use super::{Cpu, CpuStream};
+use crate::error::Error;
+use crate::moe::plan::{PlanArgs, RowLayout};
+use crate::num::align;
+
+const OP: &str = "plan";
+/// Below this many slots one chunk is quicker than waking other threads.
+const MIN_SLOTS_PER_CHUNK: usize = 16 * 1024;
+
+pub(super) fn plan(stream: &CpuStream, mut args: PlanArgs<'_, Cpu>) {
+    let topk_idx = args.topk_idx.as_span();
+    let num_local = args.local_experts.len();
+    let slots_per_chunk =
+        topk_idx.len().div_ceil(rayon::current_num_threads()).max(MIN_SLOTS_PER_CHUNK);
+
+    // counts[chunk][expert], later the chunk's first position within the expert.
+    let mut counts: Vec<Vec<i32>> = topk_idx
+        .par_chunks(slots_per_chunk)
+        .map(|slots| {
+            let mut counts = vec![0; num_local];
+            for local in slots.iter().filter_map(|&idx| local_expert(idx, &args.local_experts)) {
+                counts[local] += 1;
+            }
+            counts
+        })
+        .collect();
+
+    let num_recv = args.out.num_recv_tokens_per_expert.as_mut_span();
+    num_recv.fill(0);
+    for chunk in &mut counts {
+        for (count, total) in chunk.iter_mut().zip(num_recv.iter_mut()) {
+            *total += std::mem::replace(count, *total);
+        }
+    }
+
+    let [num_rows] = args.out.src_info.shape();
+    let needed = write_offsets(&mut args, num_rows);
+    report_faults(stream, &args, topk_idx, needed, num_rows);
+
+    let offsets = &*args.out.expert_offsets.as_mut_span();
+    let grouped_layout = args.out.grouped_layout.as_mut_span();
+    let src_info = args.out.src_info.as_mut_span();
+    grouped_layout.par_iter_mut().with_min_len(MIN_SLOTS_PER_CHUNK).for_each(|row| *row = -1);
+    src_info.par_iter_mut().with_min_len(MIN_SLOTS_PER_CHUNK).for_each(|row| *row = -1);
+    let (grouped_layout, src_info) = (SharedMut::new(grouped_layout), SharedMut::new(src_info));
+    let limit = |local: usize| match args.layout {
+        RowLayout::Contiguous { .. } => num_rows as i32,
+        RowLayout::Masked { max_m } => ((local + 1) * max_m) as i32,
+    };
+    let first_row = |local: usize| match args.layout {
+        RowLayout::Contiguous { .. } => offsets[local],
+        RowLayout::Masked { max_m } => (local * max_m) as i32,
+    };
+
+    args.out
+        .slot_rows
+        .as_mut_span()
+        .par_chunks_mut(slots_per_chunk)
+        .zip(topk_idx.par_chunks(slots_per_chunk))
+        .zip(counts)
+        .enumerate()
+        .for_each(|(chunk, ((slot_rows, slots), mut next))| {
+            for (i, (&idx, slot_row)) in slots.iter().zip(slot_rows).enumerate() {
+                *slot_row = -1;
+                let Some(local) = local_expert(idx, &args.local_experts) else { continue };
+                let row = first_row(local) + next[local];
+                next[local] += 1;
+                if row < limit(local) {
+                    *slot_row = row;
+                    // SAFETY: each (expert, position) is taken once, so no two slots share a row,
+                    // and `row` is below the row count.
+                    unsafe {
+                        grouped_layout.write(row as usize, local as i32);
+                        src_info.write(row as usize, (chunk * slots_per_chunk + i) as i32);
+                    }
+                }
+            }
+        });
+}
+
+fn local_expert(idx: i32, local_experts: &std::ops::Range<usize>) -> Option<usize> {
+    let idx = usize::try_from(idx).ok()?;
+    local_experts.contains(&idx).then(|| idx - local_experts.start)
+}
+
+/// Writes the clipped offsets; returns the rows that would have sufficed.
+fn write_offsets(args: &mut PlanArgs<'_, Cpu>, num_rows: usize) -> usize {
+    let num_recv = args.out.num_recv_tokens_per_expert.as_mut_span();
+    let offsets = args.out.expert_offsets.as_mut_span();
+    let mut end = 0;
+    let mut most = 0;
+    offsets[0] = 0;
+    for (local, &num) in num_recv.iter().enumerate() {
+        most = most.max(num as usize);
+        end = match args.layout {
+            RowLayout::Contiguous { expert_alignment } => {
+                end + align(num as usize, expert_alignment)
+            }
+            RowLayout::Masked { max_m } => (local + 1) * max_m,
+        };
+        offsets[local + 1] = end.min(num_rows) as i32;
+    }
+    match args.layout {
+        RowLayout::Contiguous { .. } => end,
+        RowLayout::Masked { .. } => most,
+    }
+}
+
+fn report_faults(
+    stream: &CpuStream,
+    args: &PlanArgs<'_, Cpu>,
+    topk_idx: &[i32],
+    needed: usize,
+    num_rows: usize,
+) {
+    let (arg, capacity) = match args.layout {
+        RowLayout::Contiguous { .. } => ("num_max_recv_rows", num_rows),
+        RowLayout::Masked { max_m } => ("max_m", max_m),
+    };
+    if needed > capacity {
+        stream.report(Error::Capacity { op: OP, arg, needed, capacity, unit: "rows" });
+    }
+    let num_experts = args.num_experts as i64;
+    if let Some(&bad) = topk_idx.iter().find(|&&idx| !(-1..num_experts).contains(&idx.into())) {
+        stream.report(Error::value(OP, "topk_idx", format!("-1 to {}", num_experts - 1), bad));
+    }
+}

@@ -1,0 +1,62 @@
+//! Barrier and all-gather: for set-up, reports and digests.
+
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::engine::MAX_PAYLOAD_BYTES;
+use super::rank::Rank;
+use super::transport::{Header, Kind};
+use super::wait::Wait;
+use crate::error::{Error, Result};
+
+impl Rank {
+    pub(super) fn barrier(&self, op: &'static str) -> Result<()> {
+        self.check_active(op)?;
+        let key = self.next_collective_key();
+        self.control(self.rank_idx).barrier_key.store(key, Ordering::Release);
+        if self.spans_nodes() {
+            self.tell_other_nodes(Header::new(Kind::Barrier, key, 0, 0), &[]);
+        }
+        let started = Instant::now();
+        for peer in self.active_peers() {
+            let by_message = !self.is_local(peer);
+            let wait = Wait { op, step: "barrier", peer, expected: key, started, by_message };
+            self.wait(&wait, || self.control(peer).barrier_key.load(Ordering::Acquire))?;
+        }
+        Ok(())
+    }
+
+    /// Returns every rank's bytes in rank order; nothing for a masked-out rank.
+    pub(super) fn all_gather(&self, op: &'static str, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
+        self.check_active(op)?;
+        let key = self.next_collective_key();
+        let total = bytes.len() as u64;
+        for peer in self.active_peers() {
+            let mut engine = self.engine();
+            if bytes.is_empty() {
+                engine.send(peer, Header::new(Kind::Gather, key, 0, 0), &[])?;
+            }
+            for chunk in bytes.chunks(MAX_PAYLOAD_BYTES) {
+                engine.send(peer, Header::new(Kind::Gather, key, 0, total), chunk)?;
+            }
+        }
+        let started = Instant::now();
+        let mut gathered = vec![Vec::new(); self.num_ranks()];
+        gathered[self.rank_idx] = bytes.to_vec();
+        for peer in self.active_peers() {
+            let wait =
+                Wait { op, step: "all_gather", peer, expected: key, started, by_message: true };
+            self.wait(&wait, || self.gathered[peer].load(Ordering::Acquire))?;
+            gathered[peer] = self.engine().take_contribution(peer, key);
+        }
+        Ok(gathered)
+    }
+
+    fn check_active(&self, op: &'static str) -> Result<()> {
+        if self.is_active(self.rank_idx) {
+            return Ok(());
+        }
+        let expected = "this rank active, so that it may take part in a collective operation";
+        Err(Error::value(op, "rank_mask", expected, "this rank masked out"))
+    }
+}

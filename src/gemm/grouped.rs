@@ -1,0 +1,128 @@
+//! Products grouped along M, rows of all groups in one matrix.
+
+use super::{GemmOut, Operands};
+use crate::backend::Backend;
+use crate::error::Result;
+use crate::num::bf16;
+use crate::tensor::{QuantRef, TensorRef, check};
+
+const OP: &str = "m_grouped_gemm_nt_contiguous";
+
+/// Which group each row belongs to.
+#[derive(Debug)]
+pub enum GroupRows<'a, B> {
+    /// INT32 `[m]`: group of each row, -1 = padding. Rows of a group lie together.
+    PerRow(TensorRef<'a, B, i32, 1>),
+    /// Groups one after another.
+    Offsets {
+        /// INT32 `[num_groups + 1]`: first row of each group, then the end.
+        expert_offsets: TensorRef<'a, B, i32, 1>,
+        /// INT32 `[num_groups]`: valid rows of each group, unaligned; the rest of it is padding.
+        num_recv_tokens_per_expert: TensorRef<'a, B, i32, 1>,
+    },
+}
+
+impl<B> Clone for GroupRows<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B> Copy for GroupRows<'_, B> {}
+
+/// Arguments of [`Backend::m_grouped_gemm_nt_contiguous`].
+#[derive(Debug)]
+pub struct GroupedGemmArgs<'a, B> {
+    pub(crate) operands: Operands<'a, B, 2, 3>,
+    pub(crate) rows: GroupRows<'a, B>,
+    pub(crate) out: GemmOut<'a, B, 2>,
+}
+
+impl<'a, B: Backend> GroupedGemmArgs<'a, B> {
+    /// Checks the metadata: A `[m, k]`, B `[num_groups, n, k]`, D `[m, n]`.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Shape`] unless the extents agree; [`crate::Error::Alignment`] unless
+    /// `k % 16 == 0`; [`crate::Error::Stride`] unless rows are contiguous.
+    pub fn new(
+        operands: Operands<'a, B, 2, 3>,
+        rows: GroupRows<'a, B>,
+        out: GemmOut<'a, B, 2>,
+    ) -> Result<Self> {
+        let (m, n, _) = operands.check(OP)?;
+        let num_groups = operands.b_layout().shape()[0];
+        match rows {
+            GroupRows::PerRow(grouped_layout) => {
+                check::shape(OP, "grouped_layout", &[m], &grouped_layout.shape())?;
+                check::contiguous(OP, "grouped_layout", grouped_layout.layout())?;
+            }
+            GroupRows::Offsets { expert_offsets, num_recv_tokens_per_expert: num_recv } => {
+                check::shape(OP, "expert_offsets", &[num_groups + 1], &expert_offsets.shape())?;
+                check::contiguous(OP, "expert_offsets", expert_offsets.layout())?;
+                const ARG: &str = "num_recv_tokens_per_expert";
+                check::shape(OP, ARG, &[num_groups], &num_recv.shape())?;
+                check::contiguous(OP, ARG, num_recv.layout())?;
+            }
+        }
+        out.check(OP, [m, n])?;
+        Ok(Self { operands, rows, out })
+    }
+}
+
+/// Multiplies every expert's rows with that expert's weights, in FP8.
+///
+/// `d[i, :] = a[i, :] · b[g, :, :]ᵀ` with `g` the group of row `i`; padding rows become zeros.
+///
+/// # Shapes
+///
+/// | name | dtype | shape | layout |
+/// | --- | --- | --- | --- |
+/// | `a` | E4M3, FP32 scales | `[m, k]`, `[m, ceil_div(k, 128)]` | K-major; scales of any strides |
+/// | `b` | E4M3, FP32 scales | `[num_groups, n, k]`, `[num_groups, ceil_div(n, 128), ceil_div(k, 128)]` | K-major |
+/// | `rows` | INT32 | see [`GroupRows`] | |
+/// | `out` | BF16 or FP32 | `[m, n]` | rows contiguous |
+///
+/// # Numerics
+///
+/// See the [module](crate::gemm). Padding rows of A are not read; those of D become zeros, also when
+/// accumulating.
+///
+/// # Errors
+///
+/// Those of [`GroupedGemmArgs::new`]; at [`Backend::check`], [`crate::Error::Value`] if a group or an
+/// offset is out of range (such rows are treated as padding).
+///
+/// # Source
+///
+/// DeepGEMM `m_grouped_fp8_gemm_nt_contiguous`. Differs: padding rows are zeroed, not left
+/// unspecified.
+pub fn m_grouped_fp8_gemm_nt_contiguous<B: Backend>(
+    backend: &B,
+    stream: &B::Stream,
+    a: QuantRef<'_, B, 2>,
+    b: QuantRef<'_, B, 3>,
+    rows: GroupRows<'_, B>,
+    out: GemmOut<'_, B, 2>,
+) -> Result<()> {
+    let args = GroupedGemmArgs::new(Operands::Fp8 { a, b }, rows, out)?;
+    backend.m_grouped_gemm_nt_contiguous(stream, args)
+}
+
+/// Multiplies every expert's rows with that expert's weights, in BF16; as
+/// [`m_grouped_fp8_gemm_nt_contiguous`], without scales.
+///
+/// # Errors
+///
+/// Those of [`GroupedGemmArgs::new`].
+pub fn m_grouped_bf16_gemm_nt_contiguous<B: Backend>(
+    backend: &B,
+    stream: &B::Stream,
+    a: TensorRef<'_, B, bf16, 2>,
+    b: TensorRef<'_, B, bf16, 3>,
+    rows: GroupRows<'_, B>,
+    out: GemmOut<'_, B, 2>,
+) -> Result<()> {
+    let args = GroupedGemmArgs::new(Operands::Bf16 { a, b }, rows, out)?;
+    backend.m_grouped_gemm_nt_contiguous(stream, args)
+}

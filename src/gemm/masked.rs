@@ -1,0 +1,102 @@
+//! Products grouped along M, each group in its own matrix of `max_m` rows.
+
+use super::{GemmOut, Operands};
+use crate::backend::Backend;
+use crate::error::Result;
+use crate::num::bf16;
+use crate::tensor::{QuantRef, TensorRef, check};
+
+const OP: &str = "m_grouped_gemm_nt_masked";
+
+/// How many rows of each group are valid.
+#[derive(Debug)]
+pub struct MaskedRows<'a, B> {
+    /// INT32 `[num_groups]`: valid rows; values above `max_m` count as `max_m`.
+    pub masked_m: TensorRef<'a, B, i32, 1>,
+    /// Rows per group that the caller expects; only the choice of tile may depend on it.
+    pub expected_m: usize,
+}
+
+/// Arguments of [`Backend::m_grouped_gemm_nt_masked`].
+#[derive(Debug)]
+pub struct MaskedGemmArgs<'a, B> {
+    pub(crate) operands: Operands<'a, B, 3, 3>,
+    pub(crate) rows: MaskedRows<'a, B>,
+    pub(crate) out: GemmOut<'a, B, 3>,
+}
+
+impl<'a, B: Backend> MaskedGemmArgs<'a, B> {
+    /// Checks the metadata: A `[num_groups, max_m, k]`, B `[num_groups, n, k]`,
+    /// D `[num_groups, max_m, n]`.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Shape`] unless the extents agree; [`crate::Error::Alignment`] unless
+    /// `k % 16 == 0`; [`crate::Error::Stride`] unless rows are contiguous.
+    pub fn new(
+        operands: Operands<'a, B, 3, 3>,
+        rows: MaskedRows<'a, B>,
+        out: GemmOut<'a, B, 3>,
+    ) -> Result<Self> {
+        let (max_m, n, k) = operands.check(OP)?;
+        let num_groups = operands.b_layout().shape()[0];
+        check::shape(OP, "a", &[num_groups, max_m, k], &operands.a_layout().shape())?;
+        check::shape(OP, "masked_m", &[num_groups], &rows.masked_m.shape())?;
+        check::contiguous(OP, "masked_m", rows.masked_m.layout())?;
+        out.check(OP, [num_groups, max_m, n])?;
+        Ok(Self { operands, rows, out })
+    }
+}
+
+/// Multiplies the first `masked_m[g]` rows of each group with that group's weights, in FP8.
+///
+/// # Shapes
+///
+/// | name | dtype | shape | layout |
+/// | --- | --- | --- | --- |
+/// | `a` | E4M3, FP32 scales | `[num_groups, max_m, k]`, `[num_groups, max_m, ceil_div(k, 128)]` | K-major |
+/// | `b` | E4M3, FP32 scales | `[num_groups, n, k]`, `[num_groups, ceil_div(n, 128), ceil_div(k, 128)]` | K-major |
+/// | `rows.masked_m` | INT32 | `[num_groups]` | |
+/// | `out` | BF16 or FP32 | `[num_groups, max_m, n]` | rows contiguous; other rows are left as they are |
+///
+/// # Numerics
+///
+/// See the [module](crate::gemm); the same bits as the contiguous layout gives for the same row.
+///
+/// # Errors
+///
+/// Those of [`MaskedGemmArgs::new`]; at [`Backend::check`], [`crate::Error::Value`] if a `masked_m`
+/// is negative (treated as 0).
+///
+/// # Source
+///
+/// DeepGEMM `m_grouped_fp8_gemm_nt_masked`.
+pub fn m_grouped_fp8_gemm_nt_masked<B: Backend>(
+    backend: &B,
+    stream: &B::Stream,
+    a: QuantRef<'_, B, 3>,
+    b: QuantRef<'_, B, 3>,
+    rows: MaskedRows<'_, B>,
+    out: GemmOut<'_, B, 3>,
+) -> Result<()> {
+    let args = MaskedGemmArgs::new(Operands::Fp8 { a, b }, rows, out)?;
+    backend.m_grouped_gemm_nt_masked(stream, args)
+}
+
+/// Multiplies the first `masked_m[g]` rows of each group with that group's weights, in BF16; as
+/// [`m_grouped_fp8_gemm_nt_masked`], without scales.
+///
+/// # Errors
+///
+/// Those of [`MaskedGemmArgs::new`].
+pub fn m_grouped_bf16_gemm_nt_masked<B: Backend>(
+    backend: &B,
+    stream: &B::Stream,
+    a: TensorRef<'_, B, bf16, 3>,
+    b: TensorRef<'_, B, bf16, 3>,
+    rows: MaskedRows<'_, B>,
+    out: GemmOut<'_, B, 3>,
+) -> Result<()> {
+    let args = MaskedGemmArgs::new(Operands::Bf16 { a, b }, rows, out)?;
+    backend.m_grouped_gemm_nt_masked(stream, args)
+}

@@ -1,0 +1,166 @@
+//! Gate: which experts, in which order, with which weights.
+
+use moekit::moe::gate::{GateArgs, GateConfig, Scoring};
+use moekit::tensor::Tensor;
+use moekit::{Backend, Result};
+
+use crate::case::on_every_backend;
+
+on_every_backend![
+    softmax_weights_sum_to_one,
+    ties_go_to_the_lower_expert,
+    the_bias_chooses_but_does_not_weigh,
+    experts_outside_the_best_groups_are_out,
+    equal_groups_go_to_the_lower_group,
+    a_negative_bias_cannot_bring_a_masked_group_back,
+    nan_ranks_last_and_is_reported,
+    no_tokens_are_fine,
+    impossible_constants_are_refused,
+];
+
+const PLAIN: GateConfig = GateConfig {
+    num_experts: 4,
+    num_topk: 2,
+    scoring: Scoring::Softmax,
+    num_expert_groups: 1,
+    num_topk_groups: 1,
+    renormalize: false,
+    routed_scaling_factor: 1.0,
+};
+
+struct Gated {
+    idx: Vec<i32>,
+    weights: Vec<f32>,
+    checked: Result<()>,
+}
+
+fn run<B: Backend>(
+    backend: &B,
+    config: GateConfig,
+    logits: &[f32],
+    bias: Option<&[f32]>,
+) -> Result<Gated> {
+    let stream = backend.stream()?;
+    let num_tokens = logits.len() / config.num_experts;
+    let chosen = [num_tokens, config.num_topk];
+    let len = num_tokens * config.num_topk;
+    let logits = Tensor::from_host(backend, logits, [num_tokens, config.num_experts])?;
+    let bias = bias.map(|bias| Tensor::from_host(backend, bias, [bias.len()])).transpose()?;
+    let mut idx = Tensor::from_host(backend, &vec![2_147_480_000; len], chosen)?;
+    let mut weights = Tensor::from_host(backend, &vec![f32::NAN; len], chosen)?;
+    let args = GateArgs::new(
+        logits.view(),
+        bias.as_ref().map(Tensor::view),
+        config,
+        idx.view_mut(),
+        weights.view_mut(),
+    )?;
+    backend.gate(&stream, args)?;
+    let checked = backend.check(&stream);
+    Ok(Gated { idx: idx.to_host(backend)?, weights: weights.to_host(backend)?, checked })
+}
+
+fn softmax_weights_sum_to_one<B: Backend>(backend: &B) {
+    let config = GateConfig { num_topk: 4, ..PLAIN };
+    let gated = run(backend, config, &[0.0, 3.0f32.ln(), 2.0f32.ln(), 4.0f32.ln()], None);
+    let gated = gated.expect("gate");
+    gated.checked.expect("no fault");
+    assert_eq!(gated.idx, [3, 1, 2, 0]);
+    for (got, want) in gated.weights.iter().zip([0.4, 0.3, 0.2, 0.1]) {
+        assert!((got - want).abs() < 1e-6, "{:?}", gated.weights);
+    }
+}
+
+fn ties_go_to_the_lower_expert<B: Backend>(backend: &B) {
+    for scoring in [Scoring::Softmax, Scoring::Sigmoid] {
+        let config = GateConfig { scoring, num_topk: 3, ..PLAIN };
+        let gated = run(backend, config, &[1.0, 2.0, 2.0, 1.0, 5.0, 5.0, 5.0, 5.0], None);
+        assert_eq!(gated.expect("gate").idx, [1, 2, 0, 0, 1, 2], "{scoring:?}");
+    }
+}
+
+fn the_bias_chooses_but_does_not_weigh<B: Backend>(backend: &B) {
+    let config = GateConfig {
+        scoring: Scoring::Sigmoid,
+        renormalize: true,
+        routed_scaling_factor: 2.5,
+        ..PLAIN
+    };
+    // Sigmoid of 0 is 1/2, of ln 3 is 3/4.
+    let logits = [0.0, 3.0f32.ln(), 3.0f32.ln(), 0.0];
+    let gated = run(backend, config, &logits, Some(&[1.0, 0.0, 0.1, 0.0])).expect("gate");
+    gated.checked.expect("no fault");
+    assert_eq!(gated.idx, [0, 2]);
+    for (got, want) in gated.weights.iter().zip([1.0, 1.5]) {
+        assert!((got - want).abs() < 1e-6, "{:?}", gated.weights);
+    }
+}
+
+/// Four groups of two experts.
+const GROUPED: GateConfig = GateConfig {
+    num_experts: 8,
+    scoring: Scoring::Sigmoid,
+    num_expert_groups: 4,
+    num_topk_groups: 2,
+    ..PLAIN
+};
+
+fn experts_outside_the_best_groups_are_out<B: Backend>(backend: &B) {
+    // Group 1 holds the best single expert, but the sums of groups 0 and 3 are larger.
+    let logits = [2.0, 2.0, 3.0, -9.0, -1.0, -1.0, 1.9, 1.9];
+    let gated = run(backend, GROUPED, &logits, None).expect("gate");
+    assert_eq!(gated.idx, [0, 1]);
+    let config = GateConfig { num_topk: 4, ..GROUPED };
+    assert_eq!(run(backend, config, &logits, None).expect("gate").idx, [0, 1, 6, 7]);
+}
+
+fn equal_groups_go_to_the_lower_group<B: Backend>(backend: &B) {
+    let config = GateConfig { num_topk: 4, ..GROUPED };
+    let gated = run(backend, config, &[0.5; 8], None).expect("gate");
+    assert_eq!(gated.idx, [0, 1, 2, 3]);
+}
+
+fn a_negative_bias_cannot_bring_a_masked_group_back<B: Backend>(backend: &B) {
+    let config = GateConfig { num_topk: 3, ..GROUPED };
+    let bias = [-3.0, -3.0, -2.0, -2.0, -5.0, -5.0, -5.0, -5.0];
+    let gated = run(backend, config, &[0.0; 8], Some(&bias)).expect("gate");
+    assert_eq!(gated.idx, [2, 3, 0]);
+}
+
+fn nan_ranks_last_and_is_reported<B: Backend>(backend: &B) {
+    for scoring in [Scoring::Softmax, Scoring::Sigmoid] {
+        let config = GateConfig { scoring, num_topk: 4, ..PLAIN };
+        let logits = [0.0, 1.0, 2.0, 3.0, f32::NAN, -1.0, -2.0, -3.0];
+        let gated = run(backend, config, &logits, None).expect("gate");
+        let fault = gated.checked.expect_err("a logit is NaN").to_string();
+        assert_eq!(fault, "gate: `logits` is NaN at token 1, expected numbers");
+        assert_eq!(gated.idx[4..], [1, 2, 3, 0], "{scoring:?}");
+        assert_eq!(gated.weights[7], 0.0);
+        assert!(gated.weights.iter().all(|w| w.is_finite()), "{:?}", gated.weights);
+    }
+}
+
+fn no_tokens_are_fine<B: Backend>(backend: &B) {
+    let gated = run(backend, PLAIN, &[], None).expect("gate");
+    gated.checked.expect("no fault");
+    assert!(gated.idx.is_empty());
+}
+
+fn impossible_constants_are_refused<B: Backend>(backend: &B) {
+    let refused = |config: GateConfig, wanted: &str| {
+        let error = run(backend, config, &[], None).err().expect("refused").to_string();
+        assert_eq!(error, wanted);
+    };
+    refused(
+        GateConfig { num_topk: 5, ..GROUPED },
+        "gate: `num_topk` is 5, expected 1 to 4 (experts of the chosen groups)",
+    );
+    refused(
+        GateConfig { num_expert_groups: 3, ..GROUPED },
+        "gate: `num_experts` is 8, expected a multiple of 3",
+    );
+    refused(
+        GateConfig { num_topk_groups: 5, ..GROUPED },
+        "gate: `num_topk_groups` is 5, expected 1 to 4 (num_expert_groups)",
+    );
+}
