@@ -7,7 +7,10 @@ mod combine;
 mod dispatch;
 mod gate;
 mod plan;
+mod quant;
+mod quant_layout;
 mod ranks;
+mod strided;
 mod tensors;
 
 use std::process::ExitCode;
@@ -26,6 +29,7 @@ fn stages<B: Backend>() -> Vec<(&'static str, Vec<Case<B>>)> {
         ("plan", plan::cases()),
         ("dispatch", dispatch::cases()),
         ("combine", combine::cases()),
+        ("quant", [quant::cases(), quant_layout::cases()].concat()),
     ]
 }
 
