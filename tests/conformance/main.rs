@@ -11,6 +11,7 @@ mod quant;
 mod quant_layout;
 mod ranks;
 mod strided;
+mod swiglu;
 mod tensors;
 
 use std::process::ExitCode;
@@ -30,6 +31,7 @@ fn stages<B: Backend>() -> Vec<(&'static str, Vec<Case<B>>)> {
         ("dispatch", dispatch::cases()),
         ("combine", combine::cases()),
         ("quant", [quant::cases(), quant_layout::cases()].concat()),
+        ("swiglu", swiglu::cases()),
     ]
 }
 

@@ -102,7 +102,8 @@ fn quantize_transpose_makes_the_operands_of_the_k_grouped_product<B: Backend>(ba
 
             // The rows beyond the last expert are as one more expert without tokens.
             let [mut offsets, mut counts] = [expert_offsets.to_vec(), num_tokens.to_vec()];
-            (offsets.push(m), counts.push(0));
+            offsets.push(m);
+            counts.push(0);
             let want = layout::k_grouped(&quant::transposed_per_expert(
                 &wide,
                 num_features,
