@@ -38,23 +38,30 @@ impl E4M3 {
     #[inline]
     pub const fn from_f32(x: f32) -> Self {
         let bits = x.to_bits();
-        let sign = ((bits >> 24) & 0x80) as u8;
+        let sign = (bits >> 24) & 0x80;
         let magnitude = bits & 0x7fff_ffff;
         // NOTE: 448 = 0x43e0_0000; clamping first keeps rounding from reaching the NaN code 0x7f.
         let a = if magnitude > 0x43e0_0000 { 0x43e0_0000 } else { magnitude };
         // Codes within a binade 2^e are 2^(e-3) apart (2^-9 below 2^-6), which is the last place of
-        // 2^(e+20): the sum rounds to a code, and its low bits count steps from the binade's zero.
+        // 2^(e+20): the sum rounds to a code, and counts its steps from the binade's zero.
         let exponent = (if a < 0x3c80_0000 { 0x3c80_0000 } else { a }) & 0x7f80_0000;
-        let sum = f32::from_bits(a) + f32::from_bits(exponent + (20 << 23));
+        let magic = exponent + (20 << 23);
+        let steps = (f32::from_bits(a) + f32::from_bits(magic)).to_bits() - magic;
         // 8 steps per binade: `exponent >> 20` is 8 (e + 127), and the steps of e = -6 start at code 0.
-        let code = sum.to_bits().wrapping_add(exponent >> 20).wrapping_sub(8 * (127 - 6)) as u8;
-        Self(if magnitude > 0x7f80_0000 { Self::NAN.0 } else { sign | code })
+        let code = sign | (steps + (exponent >> 20) - 8 * (127 - 6));
+        Self(if magnitude > 0x7f80_0000 { Self::NAN.0 } else { code as u8 })
     }
 
     /// Returns the exact value.
     #[inline]
     pub const fn to_f32(self) -> f32 {
-        TO_F32[self.0 as usize]
+        let sign = ((self.0 & 0x80) as u32) << 24;
+        let magnitude = (self.0 & 0x7f) as u32;
+        // Below 8 the code is subnormal: mantissa x 2^-9, exact in f32.
+        let subnormal = (magnitude as f32 * (1.0 / 512.0)).to_bits();
+        let normal = (magnitude + (120 << 3)) << 20;
+        let finite = if magnitude < 8 { subnormal } else { normal };
+        f32::from_bits(sign | if magnitude == 0x7f { 0x7fc0_0000 } else { finite })
     }
 
     /// Whether the code is one of the two NaNs.
@@ -62,32 +69,6 @@ impl E4M3 {
     pub const fn is_nan(self) -> bool {
         self.0 & 0x7f == 0x7f
     }
-}
-
-static TO_F32: [f32; 256] = decode_table();
-
-const fn decode_table() -> [f32; 256] {
-    let mut table = [0.0; 256];
-    let mut code = 0;
-    while code < 256 {
-        table[code] = decode(code as u8);
-        code += 1;
-    }
-    table
-}
-
-const fn decode(code: u8) -> f32 {
-    let sign = ((code & 0x80) as u32) << 24;
-    let magnitude = (code & 0x7f) as u32;
-    let value = if magnitude == 0x7f {
-        0x7fc0_0000
-    } else if magnitude < 8 {
-        // Subnormal: mantissa x 2^-9, exact in f32.
-        (magnitude as f32 * (1.0 / 512.0)).to_bits()
-    } else {
-        (magnitude + (120 << 3)) << 20
-    };
-    f32::from_bits(sign | value)
 }
 
 impl fmt::Debug for E4M3 {

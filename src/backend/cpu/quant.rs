@@ -1,5 +1,7 @@
 //! Quantisation on the cpu.
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod block;
 mod channel;
 mod dequantize;

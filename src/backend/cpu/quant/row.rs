@@ -1,8 +1,8 @@
 //! Rows that are quantised per 128 elements.
 
-use super::block::{quantize_block, zero_scale};
-use crate::backend::Cpu;
+use super::block::{Amax, scale_and_inverse, zero_scale};
 use crate::backend::cpu::shared_mut::SharedMut;
+use crate::backend::{Cpu, SimdLevel};
 use crate::moe::Activation;
 use crate::moe::quant::{GRAN_K, ScaleFormat};
 use crate::num::E4M3;
@@ -10,6 +10,7 @@ use crate::tensor::{Layout, QuantMut};
 
 /// A per-token quantised output whose rows threads write.
 pub(in crate::backend::cpu) struct QuantOut<'a> {
+    simd: SimdLevel,
     format: ScaleFormat,
     values_layout: Layout<3>,
     scales_layout: Layout<3>,
@@ -19,6 +20,7 @@ pub(in crate::backend::cpu) struct QuantOut<'a> {
 
 /// One row of it.
 pub(in crate::backend::cpu) struct QuantRow<'a> {
+    simd: SimdLevel,
     format: ScaleFormat,
     codes: &'a mut [E4M3],
     scales: SharedMut<'a, f32>,
@@ -27,8 +29,9 @@ pub(in crate::backend::cpu) struct QuantRow<'a> {
 }
 
 impl<'a> QuantOut<'a> {
-    pub fn new(out: &'a mut QuantMut<'_, Cpu, 3>, format: ScaleFormat) -> Self {
+    pub fn new(cpu: &Cpu, out: &'a mut QuantMut<'_, Cpu, 3>, format: ScaleFormat) -> Self {
         Self {
+            simd: cpu.simd(),
             format,
             values_layout: out.values.layout(),
             scales_layout: out.scales.layout(),
@@ -48,6 +51,7 @@ impl<'a> QuantOut<'a> {
         let first_code = self.values_layout.offset([group, row, 0]);
         let [_, _, scale_stride] = self.scales_layout.strides();
         QuantRow {
+            simd: self.simd,
             format: self.format,
             // SAFETY: the constructor checked that rows do not overlap; the caller has this one alone.
             codes: unsafe { self.values.slice(first_code, k) },
@@ -64,6 +68,7 @@ impl QuantRow<'_> {
     pub fn quantize<T: Activation>(&mut self, x: &[T]) {
         let (full, rest) = x.as_chunks::<GRAN_K>();
         for (block, x) in full.iter().enumerate() {
+            prefetch(x);
             self.quantize_block(block, x);
         }
         if !rest.is_empty() {
@@ -75,7 +80,9 @@ impl QuantRow<'_> {
     #[inline(always)]
     pub fn quantize_block<T: Activation>(&mut self, block: usize, x: &[T]) {
         let codes = &mut self.codes[block * GRAN_K..][..x.len()];
-        let sf = quantize_block(x, codes, self.format);
+        let amax = Amax::ZERO.and(self.simd, x);
+        let (sf, inverse) = scale_and_inverse(amax.bits, self.format);
+        amax.encode(self.simd, x, inverse, codes);
         self.write_scale(block, sf);
     }
 
@@ -90,5 +97,17 @@ impl QuantRow<'_> {
     fn write_scale(&self, block: usize, sf: f32) {
         // SAFETY: the scales' layout has no overlaps, and this row is one task's alone.
         unsafe { self.scales.write(self.first_scale + block * self.scale_stride, sf) };
+    }
+}
+
+/// Asks for what comes 4 KB after `x`: the processor itself does not look beyond a page.
+#[inline(always)]
+fn prefetch<T>(x: &[T; GRAN_K]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in 0..size_of_val(x) / 64 {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let ahead = x.as_ptr().wrapping_byte_add(4096 + 64 * line).cast();
+        // SAFETY: every x86-64 processor has SSE, and a prefetch faults at no address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(ahead) };
     }
 }

@@ -1,11 +1,11 @@
 //! Per 128 x 128 block, and per 128 rows and channel.
 
-use super::block::{magnitude_bits, scale_and_inverse};
+use super::block::{Amax, scale_and_inverse};
 use super::channel::{ChannelTile, WIDTH};
-use crate::backend::Cpu;
 use crate::backend::cpu::parallel::for_each_range;
 use crate::backend::cpu::shared_mut::SharedMut;
 use crate::backend::cpu::simd::Kernel;
+use crate::backend::{Cpu, SimdLevel};
 use crate::moe::Activation;
 use crate::moe::quant::{GRAN_K, QuantizeBlockArgs, QuantizeChannelArgs, ScaleFormat};
 use crate::num::{E4M3, ceil_div};
@@ -18,22 +18,29 @@ pub(in crate::backend::cpu) fn quantize_block<T: Activation>(
     cpu: &Cpu,
     mut args: QuantizeBlockArgs<'_, Cpu, T>,
 ) {
-    for_each_tile_row(&Job::new(args.x, &mut args.out, args.format), |job, group, tile_row| {
-        cpu.simd().run(BlockRow { job, group, tile_row });
-    });
+    for_each_tile_row(
+        &Job::new(cpu, args.x, &mut args.out, args.format),
+        |job, group, tile_row| {
+            cpu.simd().run(BlockRow { job, group, tile_row });
+        },
+    );
 }
 
 pub(in crate::backend::cpu) fn quantize_channel<T: Activation>(
     cpu: &Cpu,
     mut args: QuantizeChannelArgs<'_, Cpu, T>,
 ) {
-    for_each_tile_row(&Job::new(args.x, &mut args.out, args.format), |job, group, tile_row| {
-        cpu.simd().run(ChannelRow { job, group, tile_row });
-    });
+    for_each_tile_row(
+        &Job::new(cpu, args.x, &mut args.out, args.format),
+        |job, group, tile_row| {
+            cpu.simd().run(ChannelRow { job, group, tile_row });
+        },
+    );
 }
 
 struct Job<'a, T> {
     x: TensorRef<'a, Cpu, T, 3>,
+    simd: SimdLevel,
     format: ScaleFormat,
     values_layout: Layout<3>,
     scales_layout: Layout<3>,
@@ -43,12 +50,14 @@ struct Job<'a, T> {
 
 impl<'a, T: Activation> Job<'a, T> {
     fn new(
+        cpu: &Cpu,
         x: TensorRef<'a, Cpu, T, 3>,
         out: &'a mut QuantMut<'_, Cpu, 3>,
         format: ScaleFormat,
     ) -> Self {
         Self {
             x,
+            simd: cpu.simd(),
             format,
             values_layout: out.values.layout(),
             scales_layout: out.scales.layout(),
@@ -95,20 +104,18 @@ impl<T: Activation> Kernel for BlockRow<'_, '_, T> {
         let rows = tile_row * GRAN_ROWS..num_rows.min((tile_row + 1) * GRAN_ROWS);
         for col in (0..num_cols).step_by(GRAN_K) {
             let len = GRAN_K.min(num_cols - col);
-            let mut amax = 0;
+            let mut amax = Amax::ZERO;
             for row in rows.clone() {
                 let x = job.input([group, row, col], len);
-                amax = x.iter().map(|x| magnitude_bits(x.to_f32())).fold(amax, u32::max);
+                amax = amax.and(job.simd, x);
             }
-            let (sf, inverse) = scale_and_inverse(amax, job.format);
+            let (sf, inverse) = scale_and_inverse(amax.bits, job.format);
             for row in rows.clone() {
                 let x = job.input([group, row, col], len);
                 let offset = job.values_layout.offset([group, row, col]);
                 // SAFETY: each block is in one call alone, and rows do not overlap.
                 let codes = unsafe { job.values.slice(offset, len) };
-                for (code, x) in codes.iter_mut().zip(x) {
-                    *code = E4M3::from_f32(x.to_f32() * inverse);
-                }
+                amax.encode(job.simd, x, inverse, codes);
             }
             let offset = job.scales_layout.offset([group, tile_row, col / GRAN_K]);
             // SAFETY: as above; the layout of the scales has no overlaps.

@@ -18,7 +18,7 @@ pub(in crate::backend::cpu) fn quantize<T: Activation>(
     if k == 0 {
         return;
     }
-    let (x, rows, out) = (args.x, args.rows, QuantOut::new(&mut args.out, args.format));
+    let (x, rows, out) = (args.x, args.rows, QuantOut::new(cpu, &mut args.out, args.format));
     for_each_range(num_groups * m, k * (size_of::<T>() + 1), |range| {
         cpu.simd().run(RowsOf { x, rows, out: &out, range });
     });

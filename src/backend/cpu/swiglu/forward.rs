@@ -66,7 +66,7 @@ pub(in crate::backend::cpu) fn forward_quantized<T: Activation>(
     if half == 0 {
         return;
     }
-    let (input, out) = (args.input, QuantOut::new(&mut args.out, args.format));
+    let (input, out) = (args.input, QuantOut::new(cpu, &mut args.out, args.format));
     for_each_range(num_groups * m, half * (2 * size_of::<T>() + 1), |range| {
         cpu.simd().run(Quantized { input: &input, out: &out, range });
     });
