@@ -52,3 +52,57 @@ impl<'a, T: Activation> CheckedInput<'a, Cpu, T> {
         self.rows.has_token(row, self.gate_up.shape()[1])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::SimdLevel;
+    use crate::backend::cpu::simd::Kernel;
+
+    struct ExpOfBits<'a> {
+        first_bits: u32,
+        stride: u32,
+        out: &'a mut [f32],
+    }
+
+    impl Kernel for ExpOfBits<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run(self) {
+            for (idx, out) in self.out.iter_mut().enumerate() {
+                *out = exp(f32::from_bits(self.first_bits.wrapping_add(idx as u32 * self.stride)));
+            }
+        }
+    }
+
+    /// Compares `exp` of every `stride`-th bit pattern between each level's vectors and plain code.
+    fn compare_levels(stride: u32) {
+        const CHUNK: u32 = 1 << 16;
+        let [mut got, mut want] = [vec![0.0; CHUNK as usize], vec![0.0; CHUNK as usize]];
+        let levels = SimdLevel::ALL.into_iter().filter(|&level| level <= SimdLevel::detect());
+        let levels: Vec<SimdLevel> = levels.skip(1).collect();
+        for first_bits in (0..=u32::MAX).step_by((CHUNK * stride) as usize) {
+            SimdLevel::Portable.run(ExpOfBits { first_bits, stride, out: &mut want });
+            for &level in &levels {
+                level.run(ExpOfBits { first_bits, stride, out: &mut got });
+                for (idx, (got, want)) in got.iter().zip(&want).enumerate() {
+                    let bits = first_bits.wrapping_add(idx as u32 * stride);
+                    let same = got.to_bits() == want.to_bits() || (got.is_nan() && want.is_nan());
+                    assert!(same, "exp of bits {bits:#010x}: {got} at {level}, {want} portable");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn exp_has_the_same_bits_at_every_level() {
+        compare_levels(1021);
+    }
+
+    #[test]
+    #[ignore = "all 2^32 inputs: minutes"]
+    fn exp_has_the_same_bits_at_every_level_for_every_input() {
+        compare_levels(1);
+    }
+}

@@ -13,6 +13,8 @@ use crate::tensor::{Layout, QuantMut, TensorRef};
 
 /// Rows that one scale covers.
 const GRAN_ROWS: usize = 128;
+/// Columns walked together: 128 rows of them fit a core's second cache.
+const BAND: usize = 16 * GRAN_K;
 
 pub(in crate::backend::cpu) fn quantize_block<T: Activation>(
     cpu: &Cpu,
@@ -99,27 +101,44 @@ impl<T: Activation> Kernel for BlockRow<'_, '_, T> {
 
     #[inline(always)]
     fn run(self) {
-        let Self { job, group, tile_row } = self;
-        let [_, num_rows, num_cols] = job.x.shape();
+        let [_, _, num_cols] = self.job.x.shape();
+        for col in (0..num_cols).step_by(BAND) {
+            self.quantize_band(col, BAND.min(num_cols - col));
+        }
+    }
+}
+
+impl<T: Activation> BlockRow<'_, '_, T> {
+    /// Quantises `len` columns from `col` on, row by row, once for the scales and once for the codes.
+    #[inline(always)]
+    fn quantize_band(&self, col: usize, len: usize) {
+        let Self { job, group, tile_row } = *self;
+        let [_, num_rows, _] = job.x.shape();
         let rows = tile_row * GRAN_ROWS..num_rows.min((tile_row + 1) * GRAN_ROWS);
-        for col in (0..num_cols).step_by(GRAN_K) {
-            let len = GRAN_K.min(num_cols - col);
-            let mut amax = Amax::ZERO;
-            for row in rows.clone() {
-                let x = job.input([group, row, col], len);
-                amax = amax.and(job.simd, x);
+        let mut amax = [Amax::ZERO; BAND / GRAN_K];
+        for row in rows.clone() {
+            let x = job.input([group, row, col], len);
+            for (amax, x) in amax.iter_mut().zip(x.chunks(GRAN_K)) {
+                *amax = amax.and(job.simd, x);
             }
-            let (sf, inverse) = scale_and_inverse(amax.bits, job.format);
-            for row in rows.clone() {
-                let x = job.input([group, row, col], len);
-                let offset = job.values_layout.offset([group, row, col]);
-                // SAFETY: each block is in one call alone, and rows do not overlap.
-                let codes = unsafe { job.values.slice(offset, len) };
+        }
+        let mut inverse = [0.0; BAND / GRAN_K];
+        for block in 0..len.div_ceil(GRAN_K) {
+            let (sf, inverse_sf) = scale_and_inverse(amax[block].bits, job.format);
+            inverse[block] = inverse_sf;
+            let offset = job.scales_layout.offset([group, tile_row, col / GRAN_K + block]);
+            // SAFETY: each block is in one call alone; the layout of the scales has no overlaps.
+            unsafe { job.scales.write(offset, sf) };
+        }
+        for row in rows {
+            let x = job.input([group, row, col], len);
+            // SAFETY: as above; rows do not overlap.
+            let codes =
+                unsafe { job.values.slice(job.values_layout.offset([group, row, col]), len) };
+            let blocks = x.chunks(GRAN_K).zip(codes.chunks_mut(GRAN_K));
+            for ((amax, inverse), (x, codes)) in amax.iter().zip(inverse).zip(blocks) {
                 amax.encode(job.simd, x, inverse, codes);
             }
-            let offset = job.scales_layout.offset([group, tile_row, col / GRAN_K]);
-            // SAFETY: as above; the layout of the scales has no overlaps.
-            unsafe { job.scales.write(offset, sf) };
         }
     }
 }

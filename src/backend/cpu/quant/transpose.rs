@@ -110,12 +110,10 @@ impl<T: Activation> Kernel for Block<'_, '_, T> {
             let row =
                 |row| &job.x.as_span()[job.x.layout().offset([first_row + row, feature])..][..len];
             tile.quantize(row, num_rows, job.format);
-            for idx in 0..len {
+            for (idx, column) in tile.transposed()[..len].iter().enumerate() {
                 // SAFETY: these tokens of this feature are in this call alone.
                 let codes = unsafe { job.values.slice(first_code + (feature + idx) * k, GRAN_K) };
-                for (code, row) in codes.iter_mut().zip(&tile.codes) {
-                    *code = row[idx];
-                }
+                codes.copy_from_slice(column);
                 let offset = first_scale + (feature + idx) * (k / GRAN_K);
                 // SAFETY: as above.
                 unsafe { job.scales.write(offset, tile.scales[idx]) };
