@@ -7,6 +7,7 @@ pub mod expert_map;
 pub mod gate;
 pub mod handle;
 pub mod plan;
+pub mod weights;
 
 pub use buffer::{EpBuffer, EpConfig, EpSizes, RecvLayout, Reduce, WireFormat};
 pub use expert_map::ExpertMap;
