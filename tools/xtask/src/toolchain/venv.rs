@@ -14,7 +14,7 @@ use crate::toolchain::lock::Lock;
 use crate::toolchain::pins::PinSet;
 
 const STAMP_FILE: &str = "moekit-pins.txt";
-/// An installation of 310 MB over a slow line.
+/// An installation of 340 MB over a slow line.
 const INSTALL_LIMIT: Duration = Duration::from_secs(30 * 60);
 /// Two installations may wait in line.
 const LOCK_LIMIT: Duration = Duration::from_secs(60 * 60);
