@@ -6,10 +6,15 @@ use std::time::Duration;
 
 use crate::comm::World;
 use crate::error::Result;
+use crate::moe::Activation;
 use crate::moe::combine::{CombineRecvArgs, CombineSendArgs};
 use crate::moe::dispatch::{DispatchGatherArgs, DispatchRecvArgs, DispatchSendArgs};
 use crate::moe::gate::GateArgs;
 use crate::moe::plan::PlanArgs;
+use crate::moe::quant::{
+    DequantizeArgs, PackScalesArgs, QuantizeArgs, QuantizeBlockArgs, QuantizeChannelArgs,
+    QuantizeTransposeArgs, RelayoutScalesArgs, UnpackScalesArgs,
+};
 
 pub use cpu::{Cpu, CpuBuffer, CpuStream, SimdLevel};
 
@@ -156,6 +161,86 @@ pub trait Backend: Clone + Send + Sync + 'static {
     ///
     /// Those of the driver, and of waits that the host makes.
     fn combine_recv(&self, stream: &Self::Stream, args: CombineRecvArgs<'_, Self>) -> Result<()>;
+
+    /// Quantises activations per token x 128 of K. See [`QuantizeArgs`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the driver.
+    fn quantize<T: Activation>(
+        &self,
+        stream: &Self::Stream,
+        args: QuantizeArgs<'_, Self, T>,
+    ) -> Result<()>;
+
+    /// Quantises weights per 128 x 128 block. See [`QuantizeBlockArgs`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the driver.
+    fn quantize_block<T: Activation>(
+        &self,
+        stream: &Self::Stream,
+        args: QuantizeBlockArgs<'_, Self, T>,
+    ) -> Result<()>;
+
+    /// Quantises per 128 rows and channel. See [`QuantizeChannelArgs`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the driver.
+    fn quantize_channel<T: Activation>(
+        &self,
+        stream: &Self::Stream,
+        args: QuantizeChannelArgs<'_, Self, T>,
+    ) -> Result<()>;
+
+    /// Transposes each expert's rows and quantises them along the tokens. See [`QuantizeTransposeArgs`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the driver.
+    fn quantize_transpose<T: Activation>(
+        &self,
+        stream: &Self::Stream,
+        args: QuantizeTransposeArgs<'_, Self, T>,
+    ) -> Result<()>;
+
+    /// Multiplies codes and scales out. See [`DequantizeArgs`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the driver.
+    fn dequantize<T: Activation>(
+        &self,
+        stream: &Self::Stream,
+        args: DequantizeArgs<'_, Self, T>,
+    ) -> Result<()>;
+
+    /// Copies scales into another order. See [`RelayoutScalesArgs`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the driver.
+    fn relayout_scales(
+        &self,
+        stream: &Self::Stream,
+        args: RelayoutScalesArgs<'_, Self>,
+    ) -> Result<()>;
+
+    /// Packs power-of-two scales into UE8M0 bytes, four to a word. See [`PackScalesArgs`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the driver.
+    fn pack_scales(&self, stream: &Self::Stream, args: PackScalesArgs<'_, Self>) -> Result<()>;
+
+    /// Unpacks UE8M0 bytes into FP32 scales. See [`UnpackScalesArgs`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the driver.
+    fn unpack_scales(&self, stream: &Self::Stream, args: UnpackScalesArgs<'_, Self>) -> Result<()>;
 }
 
 /// Memory owned through a backend.

@@ -40,22 +40,15 @@ impl E4M3 {
         let bits = x.to_bits();
         let sign = ((bits >> 24) & 0x80) as u8;
         let magnitude = bits & 0x7fff_ffff;
-        if magnitude > 0x7f80_0000 {
-            return Self::NAN;
-        }
-        // NOTE: 464 is the midpoint of 448 and 480; all from there on saturates, and below it 448
-        // is the nearest code, so nothing reaches the NaN code 0x7f by rounding.
-        if magnitude >= 0x43e8_0000 {
-            return Self(sign | 0x7e);
-        }
-        if magnitude < 0x3c80_0000 {
-            // Below 2^-6 the codes are multiples of 2^-9: adding 2^14 leaves exactly those bits.
-            let sum = f32::from_bits(magnitude) + 16384.0;
-            return Self(sign | (sum.to_bits() - 0x4680_0000) as u8);
-        }
-        let odd = (magnitude >> 20) & 1;
-        let rounded = magnitude + 0x0007_ffff + odd;
-        Self(sign | ((rounded >> 20) - (120 << 3)) as u8)
+        // NOTE: 448 = 0x43e0_0000; clamping first keeps rounding from reaching the NaN code 0x7f.
+        let a = if magnitude > 0x43e0_0000 { 0x43e0_0000 } else { magnitude };
+        // Codes within a binade 2^e are 2^(e-3) apart (2^-9 below 2^-6), which is the last place of
+        // 2^(e+20): the sum rounds to a code, and its low bits count steps from the binade's zero.
+        let exponent = (if a < 0x3c80_0000 { 0x3c80_0000 } else { a }) & 0x7f80_0000;
+        let sum = f32::from_bits(a) + f32::from_bits(exponent + (20 << 23));
+        // 8 steps per binade: `exponent >> 20` is 8 (e + 127), and the steps of e = -6 start at code 0.
+        let code = sum.to_bits().wrapping_add(exponent >> 20).wrapping_sub(8 * (127 - 6)) as u8;
+        Self(if magnitude > 0x7f80_0000 { Self::NAN.0 } else { sign | code })
     }
 
     /// Returns the exact value.

@@ -47,6 +47,33 @@ pub(crate) fn multiple(
     Err(Error::Alignment { op, arg, multiple_of, got })
 }
 
+/// [`Error::Stride`] if two elements of an output share an address.
+pub(crate) fn no_overlap<const R: usize>(
+    op: &'static str,
+    arg: &'static str,
+    layout: Layout<R>,
+) -> Result<()> {
+    stride(op, arg, layout, !overlaps(layout), "no two elements at one address")
+}
+
+/// Whether some dimension, taken by ascending stride, steps into the ones before it.
+fn overlaps<const R: usize>(layout: Layout<R>) -> bool {
+    if layout.num_elements() == 0 {
+        return false;
+    }
+    let (shape, strides) = (layout.shape(), layout.strides());
+    let mut dims: [usize; R] = std::array::from_fn(|dim| dim);
+    dims.sort_unstable_by_key(|&dim| strides[dim]);
+    let mut span = 1;
+    for dim in dims.into_iter().filter(|&dim| shape[dim] > 1) {
+        if strides[dim] < span {
+            return true;
+        }
+        span += (shape[dim] - 1) * strides[dim];
+    }
+    false
+}
+
 fn stride<const R: usize>(
     op: &'static str,
     arg: &'static str,
@@ -58,4 +85,20 @@ fn stride<const R: usize>(
         return Ok(());
     }
     Err(Error::Stride { op, arg, expected, got: layout.strides().to_vec() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overlaps_are_seen_in_any_order_of_strides() {
+        assert!(!overlaps(Layout::with_strides([5, 3], [1, 8])));
+        assert!(!overlaps(Layout::with_strides([5, 3], [3, 1])));
+        assert!(!overlaps(Layout::with_strides([1, 3], [0, 1])));
+        assert!(!overlaps(Layout::with_strides([2, 5, 3], [24, 1, 8])));
+        assert!(overlaps(Layout::with_strides([5, 3], [1, 4])));
+        assert!(overlaps(Layout::with_strides([5, 3], [0, 1])));
+        assert!(overlaps(Layout::with_strides([2, 5, 3], [8, 1, 8])));
+    }
 }

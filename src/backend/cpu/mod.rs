@@ -4,7 +4,10 @@ mod buffer;
 mod combine;
 mod dispatch;
 mod gate;
+mod parallel;
 mod plan;
+mod quant;
+mod row_mask;
 mod rows;
 mod scratch;
 mod shared_mut;
@@ -16,10 +19,15 @@ use std::time::{Duration, Instant};
 use super::Backend;
 use crate::comm::{SymmetricBuffer, World};
 use crate::error::{Error, Result};
+use crate::moe::Activation;
 use crate::moe::combine::{CombineRecvArgs, CombineSendArgs};
 use crate::moe::dispatch::{DispatchGatherArgs, DispatchRecvArgs, DispatchSendArgs};
 use crate::moe::gate::GateArgs;
 use crate::moe::plan::PlanArgs;
+use crate::moe::quant::{
+    DequantizeArgs, PackScalesArgs, QuantizeArgs, QuantizeBlockArgs, QuantizeChannelArgs,
+    QuantizeTransposeArgs, RelayoutScalesArgs, UnpackScalesArgs,
+};
 
 pub use buffer::CpuBuffer;
 pub use simd::SimdLevel;
@@ -155,5 +163,69 @@ impl Backend for Cpu {
 
     fn combine_recv(&self, _: &CpuStream, args: CombineRecvArgs<'_, Self>) -> Result<()> {
         combine::recv(self.simd, args)
+    }
+
+    fn quantize<T: Activation>(
+        &self,
+        _stream: &CpuStream,
+        args: QuantizeArgs<'_, Self, T>,
+    ) -> Result<()> {
+        quant::quantize(self, args);
+        Ok(())
+    }
+
+    fn quantize_block<T: Activation>(
+        &self,
+        _stream: &CpuStream,
+        args: QuantizeBlockArgs<'_, Self, T>,
+    ) -> Result<()> {
+        quant::quantize_block(self, args);
+        Ok(())
+    }
+
+    fn quantize_channel<T: Activation>(
+        &self,
+        _stream: &CpuStream,
+        args: QuantizeChannelArgs<'_, Self, T>,
+    ) -> Result<()> {
+        quant::quantize_channel(self, args);
+        Ok(())
+    }
+
+    fn quantize_transpose<T: Activation>(
+        &self,
+        stream: &CpuStream,
+        args: QuantizeTransposeArgs<'_, Self, T>,
+    ) -> Result<()> {
+        quant::quantize_transpose(self, stream, args);
+        Ok(())
+    }
+
+    fn dequantize<T: Activation>(
+        &self,
+        _stream: &CpuStream,
+        args: DequantizeArgs<'_, Self, T>,
+    ) -> Result<()> {
+        quant::dequantize(self, args);
+        Ok(())
+    }
+
+    fn relayout_scales(
+        &self,
+        _stream: &CpuStream,
+        args: RelayoutScalesArgs<'_, Self>,
+    ) -> Result<()> {
+        quant::relayout_scales(args);
+        Ok(())
+    }
+
+    fn pack_scales(&self, stream: &CpuStream, args: PackScalesArgs<'_, Self>) -> Result<()> {
+        quant::pack_scales(stream, args);
+        Ok(())
+    }
+
+    fn unpack_scales(&self, _stream: &CpuStream, args: UnpackScalesArgs<'_, Self>) -> Result<()> {
+        quant::unpack_scales(args);
+        Ok(())
     }
 }

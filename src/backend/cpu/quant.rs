@@ -1,0 +1,16 @@
+//! Quantisation on the cpu.
+
+mod block;
+mod channel;
+mod dequantize;
+mod scales;
+mod tiles;
+mod token;
+mod transpose;
+
+pub(super) use block::{quantize_row, zero_scale};
+pub(super) use dequantize::dequantize;
+pub(super) use scales::{pack_scales, relayout_scales, unpack_scales};
+pub(super) use tiles::{quantize_block, quantize_channel};
+pub(super) use token::quantize;
+pub(super) use transpose::quantize_transpose;

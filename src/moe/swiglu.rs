@@ -1,0 +1,1 @@
+//! The activation of an expert.
