@@ -3,6 +3,7 @@
 pub mod backend;
 pub mod comm;
 pub mod error;
+pub mod gemm;
 pub mod moe;
 pub mod num;
 pub mod tensor;

@@ -5,6 +5,7 @@ mod combine;
 mod dispatch;
 mod gate;
 mod parallel;
+mod gemm;
 mod plan;
 mod quant;
 mod row_mask;
@@ -20,6 +21,7 @@ use super::Backend;
 use crate::comm::{SymmetricBuffer, World};
 use crate::error::{Error, Result};
 use crate::moe::Activation;
+use crate::gemm::{GemmArgs, GroupedGemmArgs, KGroupedGemmArgs, MaskedGemmArgs};
 use crate::moe::combine::{CombineRecvArgs, CombineSendArgs};
 use crate::moe::dispatch::{DispatchGatherArgs, DispatchRecvArgs, DispatchSendArgs};
 use crate::moe::gate::GateArgs;
@@ -133,6 +135,37 @@ impl Backend for Cpu {
         num_signals: usize,
     ) -> Result<SymmetricBuffer> {
         world.alloc_symmetric(num_bytes, num_signals)
+    }
+
+    fn gemm_nt(&self, _: &CpuStream, args: GemmArgs<'_, Self>) -> Result<()> {
+        gemm::gemm_nt(args);
+        Ok(())
+    }
+
+    fn m_grouped_gemm_nt_contiguous(
+        &self,
+        stream: &CpuStream,
+        args: GroupedGemmArgs<'_, Self>,
+    ) -> Result<()> {
+        gemm::contiguous(stream, args);
+        Ok(())
+    }
+
+    fn m_grouped_gemm_nt_masked(
+        &self,
+        stream: &CpuStream,
+        args: MaskedGemmArgs<'_, Self>,
+    ) -> Result<()> {
+        gemm::masked(stream, args);
+        Ok(())
+    }
+
+    fn k_grouped_gemm_nt_contiguous(
+        &self,
+        _: &CpuStream,
+        _args: KGroupedGemmArgs<'_, Self>,
+    ) -> Result<()> {
+        Err(Error::KernelsNotBuilt { op: "TEMPORARY" })
     }
 
     fn gate(&self, stream: &CpuStream, args: GateArgs<'_, Self>) -> Result<()> {
