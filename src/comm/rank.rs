@@ -83,6 +83,12 @@ impl Rank {
         }
     }
 
+    /// Takes the messages out of a rank that only served to find out who is where.
+    #[cfg(feature = "mpi")]
+    pub(super) fn into_engine(self) -> Engine {
+        self.engine.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn num_ranks(&self) -> usize {
         self.node_of.len()
     }

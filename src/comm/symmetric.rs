@@ -203,7 +203,7 @@ impl SymmetricBuffer {
             rank.wait(&wait, has_room)?;
             let offset = dst_offset + chunk_idx * MAX_PAYLOAD_BYTES;
             let header = Header::new(Kind::Put, self.buffer.id, offset as u64, 0);
-            rank.engine().send(dst, header, chunk)?;
+            rank.send((op, step), dst, header, chunk)?;
         }
         Ok(())
     }
@@ -216,7 +216,7 @@ impl SymmetricBuffer {
     /// # Errors
     ///
     /// - [`Error::Value`] unless `dst_rank_idx < num_ranks` and `signal_idx < num_signals`.
-    /// - [`Error::PeerDied`] if the transport to another node fails; `step` is named in it.
+    /// - [`Error::PeerDied`] if the transport to another node fails.
     pub fn signal(
         &self,
         op: &'static str,
@@ -238,13 +238,7 @@ impl SymmetricBuffer {
             return Ok(());
         }
         let header = Header::new(Kind::Signal, *id, signal_idx as u64, value);
-        let sent = rank.engine().send(dst_rank_idx, header, &[]);
-        sent.map_err(|error| match error {
-            Error::PeerDied { peer, cause, .. } => {
-                Error::PeerDied { op: op.into(), step: step.into(), peer, cause }
-            }
-            other => other,
-        })?;
+        rank.send((op, step), dst_rank_idx, header, &[])?;
         rank.progress()
     }
 

@@ -55,11 +55,14 @@ impl Rank {
                 return Ok(());
             }
         }
+        // A long wait also moves frames that this rank sent and that others wait for.
         let needs_frames = wait.by_message || self.spans_nodes();
         let mut watch: Option<Watch> = None;
         let entered = Instant::now();
         let outcome = loop {
-            if needs_frames && let Err(error) = self.progress() {
+            if (needs_frames || watch.is_some())
+                && let Err(error) = self.progress()
+            {
                 break Err(error);
             }
             let got = poll();

@@ -1,6 +1,8 @@
 //! Frames between ranks that share no memory (and, in set-up, between all ranks).
 
 mod channel;
+#[cfg(feature = "mpi")]
+mod mpi;
 mod pool;
 
 use std::time::Duration;
@@ -10,6 +12,8 @@ use bytemuck::{Pod, Zeroable};
 use crate::error::Result;
 
 pub(super) use channel::channels;
+#[cfg(feature = "mpi")]
+pub(super) use mpi::MpiTransport;
 pub(super) use pool::FramePool;
 
 /// Carries frames between ranks: in order per pair, never blocking.

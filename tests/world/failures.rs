@@ -1,0 +1,172 @@
+//! A process fails; each survivor must name it, and say so in a file before it ends.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::{Failed, Trial};
+use moekit::comm::{SymmetricBuffer, World, WorldOptions};
+use moekit::{Error, Result};
+use rustix::process::{Signal, getpid, kill_process};
+
+use crate::launch::{Nodes, launch};
+
+/// The rank that fails.
+const CULPRIT: usize = 1;
+/// Long enough for all ranks of a busy machine to get to the step, short enough for a test.
+const TIMEOUT: Duration = Duration::from_millis(2000);
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// How the culprit fails.
+const HOWS: [&str; 5] = ["killed", "exits", "drops_its_world", "panics", "hangs"];
+/// The step at which it does.
+const STEPS: [&str; 6] = ["barrier", "all_gather", "alloc", "signal", "ring", "close"];
+
+pub fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    let mut add = |num_ranks: usize, nodes: Nodes, how: &'static str, at: &'static str| {
+        let name = format!(
+            "every_survivor_names_one_that::{how}::at_{at}::{num_ranks}_ranks::{nodes}_per_node"
+        );
+        let trial = move || every_survivor_names_the_culprit(num_ranks, nodes, how, at);
+        trials.push(Trial::test(name, trial));
+    };
+    for how in HOWS {
+        for at in STEPS {
+            add(4, Nodes(None), how, at);
+        }
+        for at in ["signal", "ring"] {
+            add(4, Nodes(Some(2)), how, at);
+            add(4, Nodes(Some(1)), how, at);
+        }
+        add(2, Nodes(None), how, "signal");
+        add(8, Nodes(None), how, "ring");
+    }
+    for how in ["killed", "hangs"] {
+        add(2, Nodes(Some(1)), how, "put");
+    }
+    trials
+}
+
+fn every_survivor_names_the_culprit(
+    num_ranks: usize,
+    nodes: Nodes,
+    how: &str,
+    at: &str,
+) -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    let args = ["rank", "fails", &nodes.to_string(), how, at, &folder.path().to_string_lossy()];
+    let outcome = launch(num_ranks, true, &args.map(String::from), LIMIT);
+    let mut steps = BTreeSet::new();
+    for rank in (0..num_ranks).filter(|&rank| rank != CULPRIT) {
+        let Ok(report) = fs::read_to_string(report_path(folder.path(), rank)) else {
+            return Err(format!("rank {rank} reported nothing\n{}", outcome.stderr).into());
+        };
+        let [kind, peer, step, message] = report.lines().collect::<Vec<_>>()[..] else {
+            return Err(format!("rank {rank} reported {report:?}").into());
+        };
+        if peer != CULPRIT.to_string() {
+            return Err(format!("rank {rank} names {peer}: {message}").into());
+        }
+        // Between nodes, and on the way into one that hangs, a death may show as silence.
+        if how == "hangs" && kind != "late" || how != "hangs" && nodes.0.is_none() && kind != "died"
+        {
+            return Err(format!("rank {rank}: {message}").into());
+        }
+        steps.insert(step.to_string());
+    }
+    if steps.len() != 1 {
+        return Err(format!("the survivors name different steps: {steps:?}").into());
+    }
+    if outcome.is_overdue {
+        return Err(format!("not over after {LIMIT:?}\n{}", outcome.stderr).into());
+    }
+    Ok(())
+}
+
+fn report_path(folder: &Path, rank: usize) -> std::path::PathBuf {
+    folder.join(format!("rank_{rank}"))
+}
+
+/// One process of a launch.
+pub fn rank(ranks_per_node: &str, how: &str, at: &str, folder: &Path) -> ExitCode {
+    let ranks_per_node = Nodes::parse(ranks_per_node).0;
+    let world = World::mpi(WorldOptions { timeout: TIMEOUT, ranks_per_node }).expect("a world");
+    let (rank, num_ranks) = (world.rank_idx(), world.num_ranks());
+    let buffer = world.alloc_symmetric(64 << 20, 1).expect("a buffer");
+    world.barrier("set-up").expect("all ranks are well");
+    if rank == CULPRIT {
+        return fail(how, world);
+    }
+    let error = match take_part(&world, &buffer, at) {
+        Ok(()) => world.close().expect_err("a rank has failed"),
+        Err(error) => {
+            drop(world);
+            error
+        }
+    };
+    let (kind, peer, step) = match &error {
+        Error::PeerDied { peer, step, .. } => ("died", *peer, step.to_string()),
+        Error::Timeout { peer, step, .. } => ("late", *peer, step.to_string()),
+        other => ("other", usize::MAX, other.to_string()),
+    };
+    // Written under another name first: a report that is there is whole.
+    let draft = folder.join(format!("draft_{rank}"));
+    fs::write(&draft, format!("{kind}\n{peer}\n{step}\n{error}\n")).expect("a report");
+    fs::rename(&draft, report_path(folder, rank)).expect("a report");
+    // mpirun ends the others when the first process fails or leaves without MPI_Finalize.
+    let started = Instant::now();
+    let is_missing = |other: usize| other != CULPRIT && !report_path(folder, other).exists();
+    while (0..num_ranks).any(is_missing) && started.elapsed() < TIMEOUT * 3 {
+        thread::sleep(Duration::from_millis(10));
+    }
+    ExitCode::SUCCESS
+}
+
+fn fail(how: &str, world: World) -> ExitCode {
+    match how {
+        "killed" => kill_process(getpid(), Signal::KILL).expect("a process may kill itself"),
+        "exits" => std::process::exit(0),
+        "drops_its_world" => {
+            drop(world);
+            // Alive, so that its end is not what the others see.
+            thread::sleep(TIMEOUT * 2);
+        }
+        "panics" => panic!("this rank panics on purpose"),
+        "hangs" => thread::sleep(TIMEOUT * 3),
+        other => unreachable!("no way to fail is called {other}"),
+    }
+    ExitCode::SUCCESS
+}
+
+fn take_part(world: &World, buffer: &SymmetricBuffer, at: &str) -> Result<()> {
+    let (own, num_ranks) = (world.rank_idx(), world.num_ranks());
+    match at {
+        "barrier" => world.barrier("test"),
+        "all_gather" => world.all_gather("test", &[1, 2, 3]).map(drop),
+        "alloc" => world.alloc_symmetric(100, 1).map(drop),
+        "signal" => {
+            for dst in 0..num_ranks {
+                buffer.put("test", "exchange", dst, own, &[1])?;
+                buffer.signal("test", "exchange", dst, 0, 1)?;
+            }
+            (0..num_ranks).try_for_each(|src| buffer.wait_signal("test", "exchange", src, 0, 1))
+        }
+        // Only the rank after the culprit waits for it; the others wait for each other.
+        "ring" => {
+            let previous = (own + num_ranks - 1) % num_ranks;
+            buffer.wait_signal("test", "ring", previous, 0, 1)?;
+            buffer.signal("test", "ring", (own + 1) % num_ranks, 0, 1)
+        }
+        // More than may be under way at once.
+        "put" => {
+            buffer.put("test", "put", CULPRIT, 0, &vec![1; buffer.num_bytes()])?;
+            buffer.wait_signal("test", "put", CULPRIT, 0, 1)
+        }
+        "close" => Ok(()),
+        other => unreachable!("no step is called {other}"),
+    }
+}
