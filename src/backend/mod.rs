@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::comm::World;
 use crate::error::Result;
-use crate::moe::Activation;
 use crate::gemm::{GemmArgs, GroupedGemmArgs, KGroupedGemmArgs, MaskedGemmArgs};
+use crate::moe::Activation;
 use crate::moe::combine::{CombineRecvArgs, CombineSendArgs};
 use crate::moe::dispatch::{DispatchGatherArgs, DispatchRecvArgs, DispatchSendArgs};
 use crate::moe::gate::GateArgs;

@@ -17,7 +17,7 @@ use super::handle::Handle;
 use super::plan::RowLayout;
 use super::quant::{QuantizeArgs, ScaleFormat};
 use super::stages::{Stage, StageTimes};
-use super::swiglu::{SwigluArgs, SwigluQuantizeArgs};
+use super::swiglu::{SwigluArgs, SwigluInput, SwigluQuantizeArgs};
 use super::weights::{ExpertMatrices, ExpertWeights, MoeConfig, MoeWeights};
 use super::workspace::{FfnMemory, Workspace};
 use super::{ExpertMap, Rows, TokensMut, TokensRef};
@@ -361,20 +361,19 @@ impl<B: Backend> Ffn<'_, B> {
         let gate_up = memory.gate_up.first_rows(num_rows)?;
         let rows = match &self.grouping {
             Grouping::One => Rows::All,
-            Grouping::Contiguous(handle) | Grouping::Masked(handle) => Rows::Segments {
+            Grouping::Contiguous(handle) | Grouping::Masked(handle) => Rows::Offsets {
                 expert_offsets: handle.expert_offsets(),
-                num_rows: handle.num_recv_tokens_per_expert(),
+                num_recv_tokens_per_expert: handle.num_recv_tokens_per_expert(),
             },
         };
+        let limit = self.limit.unwrap_or(f32::INFINITY);
+        let input = SwigluInput { rows, limit, ..SwigluInput::new(gate_up) };
         match memory.activated.first_rows_mut(num_rows)? {
             TokensMut::Fp8(out) => {
-                let args =
-                    SwigluQuantizeArgs::new(gate_up, out, self.limit, self.scale_format, rows)?;
+                let args = SwigluQuantizeArgs::new(input, out, self.scale_format)?;
                 self.backend.swiglu_quantize(self.stream, args)
             }
-            TokensMut::Bf16(out) => {
-                self.backend.swiglu(self.stream, SwigluArgs::new(gate_up, out, self.limit, rows)?)
-            }
+            TokensMut::Bf16(out) => self.backend.swiglu(self.stream, SwigluArgs::new(input, out)?),
         }
     }
 
@@ -399,9 +398,7 @@ impl<B: Backend> Ffn<'_, B> {
             }
             Grouping::Contiguous(handle) => {
                 let operands = match (a, weights) {
-                    (TokensRef::Fp8(a), ExpertMatrices::Fp8(b)) => {
-                        Operands::Fp8 { a, b: b.view() }
-                    }
+                    (TokensRef::Fp8(a), ExpertMatrices::Fp8(b)) => Operands::Fp8 { a, b: b.view() },
                     (TokensRef::Bf16(a), ExpertMatrices::Bf16(b)) => {
                         Operands::Bf16 { a, b: b.view() }
                     }

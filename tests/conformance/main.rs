@@ -6,6 +6,9 @@ mod case;
 mod combine;
 mod dispatch;
 mod gate;
+mod layer;
+#[path = "../common/moe_model.rs"]
+mod moe_model;
 mod plan;
 mod ranks;
 mod tensors;
@@ -26,6 +29,7 @@ fn stages<B: Backend>() -> Vec<(&'static str, Vec<Case<B>>)> {
         ("plan", plan::cases()),
         ("dispatch", dispatch::cases()),
         ("combine", combine::cases()),
+        ("layer", layer::cases()),
     ]
 }
 

@@ -6,6 +6,8 @@
 mod cases;
 mod failures;
 mod launch;
+#[path = "../common/moe_model.rs"]
+mod moe_model;
 mod passes;
 
 use std::process::ExitCode;

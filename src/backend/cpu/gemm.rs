@@ -32,10 +32,21 @@ fn dot(operands: &Any<'_>, ga: usize, i: usize, gb: usize, j: usize, k: usize) -
 
 enum Any<'a> {
     Fp8 {
-        a: &'a [crate::num::E4M3], al: Layout<3>, sa: &'a [f32], sal: Layout<3>,
-        b: &'a [crate::num::E4M3], bl: Layout<3>, sb: &'a [f32], sbl: Layout<3>,
+        a: &'a [crate::num::E4M3],
+        al: Layout<3>,
+        sa: &'a [f32],
+        sal: Layout<3>,
+        b: &'a [crate::num::E4M3],
+        bl: Layout<3>,
+        sb: &'a [f32],
+        sbl: Layout<3>,
     },
-    Bf16 { a: &'a [bf16], al: Layout<3>, b: &'a [bf16], bl: Layout<3> },
+    Bf16 {
+        a: &'a [bf16],
+        al: Layout<3>,
+        b: &'a [bf16],
+        bl: Layout<3>,
+    },
 }
 
 fn up<const R: usize>(l: Layout<R>) -> Layout<3> {
@@ -51,25 +62,45 @@ fn up<const R: usize>(l: Layout<R>) -> Layout<3> {
 fn any<'a, const RA: usize, const RB: usize>(o: &Operands<'a, Cpu, RA, RB>) -> Any<'a> {
     match o {
         Operands::Fp8 { a, b } => Any::Fp8 {
-            a: a.values.as_span(), al: up(a.values.layout()), sa: a.scales.as_span(), sal: up(a.scales.layout()),
-            b: b.values.as_span(), bl: up(b.values.layout()), sb: b.scales.as_span(), sbl: up(b.scales.layout()),
+            a: a.values.as_span(),
+            al: up(a.values.layout()),
+            sa: a.scales.as_span(),
+            sal: up(a.scales.layout()),
+            b: b.values.as_span(),
+            bl: up(b.values.layout()),
+            sb: b.scales.as_span(),
+            sbl: up(b.scales.layout()),
         },
-        Operands::Bf16 { a, b } => Any::Bf16 { a: a.as_span(), al: up(a.layout()), b: b.as_span(), bl: up(b.layout()) },
+        Operands::Bf16 { a, b } => {
+            Any::Bf16 { a: a.as_span(), al: up(a.layout()), b: b.as_span(), bl: up(b.layout()) }
+        }
     }
 }
 
-fn each<const R: usize>(out: GemmOut<'_, Cpu, R>, f: impl Fn(usize, usize, usize) -> Option<f32> + Sync, zero: bool) {
+fn each<const R: usize>(
+    out: GemmOut<'_, Cpu, R>,
+    f: impl Fn(usize, usize, usize) -> Option<f32> + Sync,
+    zero: bool,
+) {
     let l = up(out.layout());
     let [_, m, n] = l.shape();
     let stride = l.strides()[1].max(1);
-    macro_rules! go { ($d:expr, $w:expr) => {
-        $d.as_mut_span().par_chunks_mut(stride).enumerate().for_each(|(r, row)| {
-            if m == 0 { return; }
-            for j in 0..n {
-                match f(r / m, r % m, j) { Some(x) => $w(&mut row[j], x), None if zero => row[j] = Default::default(), None => {} }
-            }
-        })
-    } }
+    macro_rules! go {
+        ($d:expr, $w:expr) => {
+            $d.as_mut_span().par_chunks_mut(stride).enumerate().for_each(|(r, row)| {
+                if m == 0 {
+                    return;
+                }
+                for j in 0..n {
+                    match f(r / m, r % m, j) {
+                        Some(x) => $w(&mut row[j], x),
+                        None if zero => row[j] = Default::default(),
+                        None => {}
+                    }
+                }
+            })
+        };
+    }
     match out {
         GemmOut::Bf16(mut d) => go!(d, |d: &mut bf16, x| *d = round_bf16(x)),
         GemmOut::F32(mut d) => go!(d, |d: &mut f32, x| *d = x),

@@ -4,6 +4,7 @@
 //! cases. To add some: a file here with a `CASES` table, and a line in [`all`].
 
 mod exchange;
+mod layer;
 
 use moekit::Result;
 use moekit::comm::World;
@@ -13,5 +14,5 @@ pub type Case = (&'static str, fn(&World) -> Result<()>);
 
 /// Every case, in the order in which they run.
 pub fn all() -> Vec<Case> {
-    [exchange::CASES].concat()
+    [exchange::CASES, layer::CASES].concat()
 }
