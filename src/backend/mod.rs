@@ -16,6 +16,7 @@ use crate::moe::quant::{
     DequantizeArgs, PackScalesArgs, QuantizeArgs, QuantizeBlockArgs, QuantizeChannelArgs,
     QuantizeTransposeArgs, RelayoutScalesArgs, UnpackScalesArgs,
 };
+use crate::moe::swiglu::{SwigluArgs, SwigluBackwardArgs, SwigluQuantizeArgs};
 
 pub use cpu::{Cpu, CpuBuffer, CpuStream, SimdLevel};
 
@@ -203,7 +204,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// Those of the driver, and of waits that the host makes.
     fn combine_recv(&self, stream: &Self::Stream, args: CombineRecvArgs<'_, Self>) -> Result<()>;
 
-    /// Quantises activations per token x 128 of K. See [`QuantizeArgs`].
+    /// Quantises activations per token x 128 of K; see [`QuantizeArgs`].
     ///
     /// # Errors
     ///
@@ -214,7 +215,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
         args: QuantizeArgs<'_, Self, T>,
     ) -> Result<()>;
 
-    /// Quantises weights per 128 x 128 block. See [`QuantizeBlockArgs`].
+    /// Quantises weights per 128 x 128 block; see [`QuantizeBlockArgs`].
     ///
     /// # Errors
     ///
@@ -225,7 +226,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
         args: QuantizeBlockArgs<'_, Self, T>,
     ) -> Result<()>;
 
-    /// Quantises per 128 rows and channel. See [`QuantizeChannelArgs`].
+    /// Quantises per 128 rows and channel; see [`QuantizeChannelArgs`].
     ///
     /// # Errors
     ///
@@ -236,7 +237,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
         args: QuantizeChannelArgs<'_, Self, T>,
     ) -> Result<()>;
 
-    /// Transposes each expert's rows and quantises them along the tokens. See [`QuantizeTransposeArgs`].
+    /// Transposes each expert's rows and quantises them along the tokens; see [`QuantizeTransposeArgs`].
     ///
     /// # Errors
     ///
@@ -247,7 +248,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
         args: QuantizeTransposeArgs<'_, Self, T>,
     ) -> Result<()>;
 
-    /// Multiplies codes and scales out. See [`DequantizeArgs`].
+    /// Multiplies codes and scales out; see [`DequantizeArgs`].
     ///
     /// # Errors
     ///
@@ -258,7 +259,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
         args: DequantizeArgs<'_, Self, T>,
     ) -> Result<()>;
 
-    /// Copies scales into another order. See [`RelayoutScalesArgs`].
+    /// Copies scales into another order; see [`RelayoutScalesArgs`].
     ///
     /// # Errors
     ///
@@ -269,19 +270,52 @@ pub trait Backend: Clone + Send + Sync + 'static {
         args: RelayoutScalesArgs<'_, Self>,
     ) -> Result<()>;
 
-    /// Packs power-of-two scales into UE8M0 bytes, four to a word. See [`PackScalesArgs`].
+    /// Packs power-of-two scales into UE8M0 bytes, four to a word; see [`PackScalesArgs`].
     ///
     /// # Errors
     ///
     /// Those of the driver.
     fn pack_scales(&self, stream: &Self::Stream, args: PackScalesArgs<'_, Self>) -> Result<()>;
 
-    /// Unpacks UE8M0 bytes into FP32 scales. See [`UnpackScalesArgs`].
+    /// Unpacks UE8M0 bytes into FP32 scales; see [`UnpackScalesArgs`].
     ///
     /// # Errors
     ///
     /// Those of the driver.
     fn unpack_scales(&self, stream: &Self::Stream, args: UnpackScalesArgs<'_, Self>) -> Result<()>;
+
+    /// Applies SwiGLU; see [`SwigluArgs`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the driver.
+    fn swiglu<T: Activation, U: Activation>(
+        &self,
+        stream: &Self::Stream,
+        args: SwigluArgs<'_, Self, T, U>,
+    ) -> Result<()>;
+
+    /// Applies SwiGLU and quantises per token x 128; see [`SwigluQuantizeArgs`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the driver.
+    fn swiglu_quantize<T: Activation>(
+        &self,
+        stream: &Self::Stream,
+        args: SwigluQuantizeArgs<'_, Self, T>,
+    ) -> Result<()>;
+
+    /// Computes SwiGLU's gradients; see [`SwigluBackwardArgs`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the driver.
+    fn swiglu_backward<T: Activation, D: Activation>(
+        &self,
+        stream: &Self::Stream,
+        args: SwigluBackwardArgs<'_, Self, T, D>,
+    ) -> Result<()>;
 }
 
 /// Memory owned through a backend.

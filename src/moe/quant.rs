@@ -23,6 +23,7 @@ pub use dequantize::DequantizeArgs;
 pub use scales::{PackScalesArgs, RelayoutScalesArgs, UnpackScalesArgs, packed_scales_layout};
 pub use tiles::{QuantizeBlockArgs, QuantizeChannelArgs};
 pub use token::QuantizeArgs;
+pub(crate) use token::checked_output;
 pub use transpose::QuantizeTransposeArgs;
 
 use crate::num::ceil_div;

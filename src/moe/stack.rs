@@ -15,6 +15,15 @@ fn stacked<const R: usize>(layout: Layout<R>) -> Layout<3> {
     )
 }
 
+/// The shape of a stack of as many `[rows, cols]` matrices as `shape` has.
+pub(crate) const fn with_matrix<const R: usize>(
+    mut shape: [usize; R],
+    [rows, cols]: [usize; 2],
+) -> [usize; R] {
+    (shape[R - 2], shape[R - 1]) = (rows, cols);
+    shape
+}
+
 pub(crate) fn stacked_ref<B, T: Element, const R: usize>(
     x: TensorRef<'_, B, T, R>,
 ) -> TensorRef<'_, B, T, 3> {

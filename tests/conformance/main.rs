@@ -10,7 +10,11 @@ mod layer;
 #[path = "../common/moe_model.rs"]
 mod moe_model;
 mod plan;
+mod quant;
+mod quant_layout;
 mod ranks;
+mod strided;
+mod swiglu;
 mod tensors;
 
 use std::process::ExitCode;
@@ -29,6 +33,8 @@ fn stages<B: Backend>() -> Vec<(&'static str, Vec<Case<B>>)> {
         ("plan", plan::cases()),
         ("dispatch", dispatch::cases()),
         ("combine", combine::cases()),
+        ("quant", [quant::cases(), quant_layout::cases()].concat()),
+        ("swiglu", swiglu::cases()),
         ("layer", layer::cases()),
     ]
 }

@@ -14,6 +14,7 @@ mod scratch;
 mod shared_mut;
 mod simd;
 mod stream;
+mod swiglu;
 
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,7 @@ use crate::moe::quant::{
     DequantizeArgs, PackScalesArgs, QuantizeArgs, QuantizeBlockArgs, QuantizeChannelArgs,
     QuantizeTransposeArgs, RelayoutScalesArgs, UnpackScalesArgs,
 };
+use crate::moe::swiglu::{SwigluArgs, SwigluBackwardArgs, SwigluQuantizeArgs};
 
 pub use buffer::CpuBuffer;
 pub use simd::SimdLevel;
@@ -104,7 +106,7 @@ impl Backend for Cpu {
         stream.take_fault()
     }
 
-    fn record(&self, _stream: &CpuStream) -> Result<Instant> {
+    fn record(&self, _: &CpuStream) -> Result<Instant> {
         Ok(Instant::now())
     }
 
@@ -200,7 +202,7 @@ impl Backend for Cpu {
 
     fn quantize<T: Activation>(
         &self,
-        _stream: &CpuStream,
+        _: &CpuStream,
         args: QuantizeArgs<'_, Self, T>,
     ) -> Result<()> {
         quant::quantize(self, args);
@@ -209,7 +211,7 @@ impl Backend for Cpu {
 
     fn quantize_block<T: Activation>(
         &self,
-        _stream: &CpuStream,
+        _: &CpuStream,
         args: QuantizeBlockArgs<'_, Self, T>,
     ) -> Result<()> {
         quant::quantize_block(self, args);
@@ -218,7 +220,7 @@ impl Backend for Cpu {
 
     fn quantize_channel<T: Activation>(
         &self,
-        _stream: &CpuStream,
+        _: &CpuStream,
         args: QuantizeChannelArgs<'_, Self, T>,
     ) -> Result<()> {
         quant::quantize_channel(self, args);
@@ -236,18 +238,14 @@ impl Backend for Cpu {
 
     fn dequantize<T: Activation>(
         &self,
-        _stream: &CpuStream,
+        _: &CpuStream,
         args: DequantizeArgs<'_, Self, T>,
     ) -> Result<()> {
         quant::dequantize(self, args);
         Ok(())
     }
 
-    fn relayout_scales(
-        &self,
-        _stream: &CpuStream,
-        args: RelayoutScalesArgs<'_, Self>,
-    ) -> Result<()> {
+    fn relayout_scales(&self, _: &CpuStream, args: RelayoutScalesArgs<'_, Self>) -> Result<()> {
         quant::relayout_scales(args);
         Ok(())
     }
@@ -257,8 +255,35 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn unpack_scales(&self, _stream: &CpuStream, args: UnpackScalesArgs<'_, Self>) -> Result<()> {
+    fn unpack_scales(&self, _: &CpuStream, args: UnpackScalesArgs<'_, Self>) -> Result<()> {
         quant::unpack_scales(args);
+        Ok(())
+    }
+
+    fn swiglu<T: Activation, U: Activation>(
+        &self,
+        _: &CpuStream,
+        args: SwigluArgs<'_, Self, T, U>,
+    ) -> Result<()> {
+        swiglu::forward(self, args);
+        Ok(())
+    }
+
+    fn swiglu_quantize<T: Activation>(
+        &self,
+        _: &CpuStream,
+        args: SwigluQuantizeArgs<'_, Self, T>,
+    ) -> Result<()> {
+        swiglu::forward_quantized(self, args);
+        Ok(())
+    }
+
+    fn swiglu_backward<T: Activation, D: Activation>(
+        &self,
+        _: &CpuStream,
+        args: SwigluBackwardArgs<'_, Self, T, D>,
+    ) -> Result<()> {
+        swiglu::backward(self, args);
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use super::Granularity;
 use crate::error::Result;
 use crate::moe::Activation;
-use crate::moe::stack::{stacked_mut, stacked_ref};
+use crate::moe::stack::{stacked_mut, stacked_ref, with_matrix};
 use crate::tensor::{QuantRef, TensorMut, check};
 
 /// Arguments of [`Backend::dequantize`](crate::Backend::dequantize): codes times scales.
@@ -62,14 +62,14 @@ impl<'a, B, T: Activation> DequantizeArgs<'a, B, T> {
         granularity: Granularity,
     ) -> Result<Self> {
         const OP: &str = "dequantize";
+        let shape = x.values.shape();
+        let scale_shape = granularity.scale_shape([shape[R - 2], shape[R - 1]]);
+        check::contiguous_rows(OP, "x.values", x.values.layout())?;
+        check::shape(OP, "x.scales", &with_matrix(shape, scale_shape), &x.scales.shape())?;
+        check::shape(OP, "out", &shape, &out.shape())?;
+        check::contiguous_rows(OP, "out", out.layout())?;
         let x = QuantRef { values: stacked_ref(x.values), scales: stacked_ref(x.scales) };
         let out = stacked_mut(out);
-        let [num_groups, rows, k] = x.values.shape();
-        let [scale_rows, scale_cols] = granularity.scale_shape([rows, k]);
-        check::contiguous_rows(OP, "x.values", x.values.layout())?;
-        check::shape(OP, "x.scales", &[num_groups, scale_rows, scale_cols], &x.scales.shape())?;
-        check::shape(OP, "out", &[num_groups, rows, k], &out.shape())?;
-        check::contiguous_rows(OP, "out", out.layout())?;
         Ok(Self { x, out, granularity })
     }
 }

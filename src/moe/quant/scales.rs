@@ -1,7 +1,7 @@
 //! Arguments of the transforms between layouts of scales.
 
 use crate::error::Result;
-use crate::moe::stack::{stacked_mut, stacked_ref};
+use crate::moe::stack::{stacked_mut, stacked_ref, with_matrix};
 use crate::num::ceil_div;
 use crate::tensor::{Layout, TensorMut, TensorRef, check, tma_aligned_rows};
 
@@ -71,10 +71,9 @@ impl<'a, B> RelayoutScalesArgs<'a, B> {
         out: TensorMut<'a, B, f32, R>,
     ) -> Result<Self> {
         const OP: &str = "relayout_scales";
-        let (scales, out) = (stacked_ref(scales), stacked_mut(out));
         check::shape(OP, "out", &scales.shape(), &out.shape())?;
         check::no_overlap(OP, "out", out.layout())?;
-        Ok(Self { scales, out })
+        Ok(Self { scales: stacked_ref(scales), out: stacked_mut(out) })
     }
 }
 
@@ -137,10 +136,9 @@ impl<'a, B> PackScalesArgs<'a, B> {
         out: TensorMut<'a, B, i32, R>,
     ) -> Result<Self> {
         const OP: &str = "pack_scales";
-        let (scales, out) = (stacked_ref(scales), stacked_mut(out));
         check::shape(OP, "out", &packed_shape(scales.shape()), &out.shape())?;
         check::no_overlap(OP, "out", out.layout())?;
-        Ok(Self { scales, out })
+        Ok(Self { scales: stacked_ref(scales), out: stacked_mut(out) })
     }
 }
 
@@ -173,13 +171,12 @@ impl<'a, B> UnpackScalesArgs<'a, B> {
         out: TensorMut<'a, B, f32, R>,
     ) -> Result<Self> {
         const OP: &str = "unpack_scales";
-        let (packed, out) = (stacked_ref(packed), stacked_mut(out));
         check::shape(OP, "packed", &packed_shape(out.shape()), &packed.shape())?;
         check::no_overlap(OP, "out", out.layout())?;
-        Ok(Self { packed, out })
+        Ok(Self { packed: stacked_ref(packed), out: stacked_mut(out) })
     }
 }
 
-fn packed_shape([num_groups, num_rows, num_blocks]: [usize; 3]) -> [usize; 3] {
-    [num_groups, num_rows, ceil_div(num_blocks, NUM_PACKED)]
+fn packed_shape<const R: usize>(shape: [usize; R]) -> [usize; R] {
+    with_matrix(shape, [shape[R - 2], ceil_div(shape[R - 1], NUM_PACKED)])
 }

@@ -3,7 +3,7 @@
 use super::{Granularity, K_ALIGNMENT, ScaleFormat};
 use crate::error::Result;
 use crate::moe::Activation;
-use crate::moe::stack::{stacked_mut, stacked_ref};
+use crate::moe::stack::{stacked_mut, stacked_ref, with_matrix};
 use crate::tensor::{QuantMut, TensorRef, check};
 
 /// Arguments of [`Backend::quantize_block`](crate::Backend::quantize_block): one scale per 128 x 128 block.
@@ -64,8 +64,7 @@ impl<'a, B, T: Activation> QuantizeBlockArgs<'a, B, T> {
         format: ScaleFormat,
     ) -> Result<Self> {
         const OP: &str = "quantize_block";
-        let [_, _, k] = stacked_ref(x).shape();
-        check::multiple(OP, "k", K_ALIGNMENT, k)?;
+        check::multiple(OP, "k", K_ALIGNMENT, x.shape()[R - 1])?;
         let (x, out) = checked(OP, x, out, Granularity::PerBlock)?;
         Ok(Self { x, out, format })
     }
@@ -143,13 +142,13 @@ fn checked<'a, B, T: Activation, const R: usize>(
     out: QuantMut<'a, B, R>,
     granularity: Granularity,
 ) -> Result<Checked<'a, B, T>> {
-    let (x, values, scales) = (stacked_ref(x), stacked_mut(out.values), stacked_mut(out.scales));
-    let [num_groups, rows, cols] = x.shape();
-    let [scale_rows, scale_cols] = granularity.scale_shape([rows, cols]);
+    let shape = x.shape();
+    let scale_shape = granularity.scale_shape([shape[R - 2], shape[R - 1]]);
     check::contiguous_rows(op, "x", x.layout())?;
-    check::shape(op, "out.values", &x.shape(), &values.shape())?;
-    check::contiguous_rows(op, "out.values", values.layout())?;
-    check::shape(op, "out.scales", &[num_groups, scale_rows, scale_cols], &scales.shape())?;
-    check::no_overlap(op, "out.scales", scales.layout())?;
-    Ok((x, QuantMut { values, scales }))
+    check::shape(op, "out.values", &shape, &out.values.shape())?;
+    check::contiguous_rows(op, "out.values", out.values.layout())?;
+    check::shape(op, "out.scales", &with_matrix(shape, scale_shape), &out.scales.shape())?;
+    check::no_overlap(op, "out.scales", out.scales.layout())?;
+    let (values, scales) = (stacked_mut(out.values), stacked_mut(out.scales));
+    Ok((stacked_ref(x), QuantMut { values, scales }))
 }

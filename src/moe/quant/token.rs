@@ -2,7 +2,7 @@
 
 use super::{Granularity, K_ALIGNMENT, ScaleFormat};
 use crate::error::Result;
-use crate::moe::stack::{stacked_mut, stacked_ref};
+use crate::moe::stack::{stacked_mut, stacked_ref, with_matrix};
 use crate::moe::{Activation, Rows};
 use crate::tensor::{QuantMut, TensorRef, check};
 
@@ -69,27 +69,26 @@ impl<'a, B, T: Activation> QuantizeArgs<'a, B, T> {
         rows: Rows<'a, B>,
     ) -> Result<Self> {
         const OP: &str = "quantize";
-        let x = stacked_ref(x);
-        let [num_groups, m, k] = x.shape();
-        check::multiple(OP, "k", K_ALIGNMENT, k)?;
+        check::multiple(OP, "k", K_ALIGNMENT, x.shape()[R - 1])?;
         check::contiguous_rows(OP, "x", x.layout())?;
+        let out = checked_output(OP, out, x.shape())?;
+        let x = stacked_ref(x);
+        let [num_groups, m, _] = x.shape();
         rows.check(OP, [num_groups, m])?;
-        let out = checked_output(OP, out, [num_groups, m, k])?;
         Ok(Self { x, out, format, rows })
     }
 }
 
-/// Checks a per-token quantised output of `[num_groups, m, k]`.
+/// Checks a per-token quantised output of this shape.
 pub(crate) fn checked_output<'a, B, const R: usize>(
     op: &'static str,
     out: QuantMut<'a, B, R>,
-    [num_groups, m, k]: [usize; 3],
+    shape: [usize; R],
 ) -> Result<QuantMut<'a, B, 3>> {
-    let (values, scales) = (stacked_mut(out.values), stacked_mut(out.scales));
-    let [_, num_blocks] = Granularity::PerToken.scale_shape([m, k]);
-    check::shape(op, "out.values", &[num_groups, m, k], &values.shape())?;
-    check::contiguous_rows(op, "out.values", values.layout())?;
-    check::shape(op, "out.scales", &[num_groups, m, num_blocks], &scales.shape())?;
-    check::no_overlap(op, "out.scales", scales.layout())?;
-    Ok(QuantMut { values, scales })
+    let scale_shape = Granularity::PerToken.scale_shape([shape[R - 2], shape[R - 1]]);
+    check::shape(op, "out.values", &shape, &out.values.shape())?;
+    check::contiguous_rows(op, "out.values", out.values.layout())?;
+    check::shape(op, "out.scales", &with_matrix(shape, scale_shape), &out.scales.shape())?;
+    check::no_overlap(op, "out.scales", out.scales.layout())?;
+    Ok(QuantMut { values: stacked_mut(out.values), scales: stacked_mut(out.scales) })
 }

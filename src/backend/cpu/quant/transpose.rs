@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
+use super::block::zero_scale;
 use super::channel::{ChannelTile, WIDTH};
-use super::zero_scale;
 use crate::backend::cpu::parallel::for_each_range;
 use crate::backend::cpu::shared_mut::SharedMut;
 use crate::backend::cpu::simd::Kernel;
