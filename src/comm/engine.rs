@@ -71,17 +71,17 @@ impl Engine {
         }
     }
 
-    /// Handles the frames that have arrived, a bounded number of them.
-    pub(super) fn progress(&mut self, rank: &Rank) -> Result<()> {
-        for _ in 0..64 {
-            let Some((src, frame)) = self.transport.receive()? else { break };
+    /// Handles the frames that have arrived, a bounded number of them; returns whether any had.
+    pub(super) fn progress(&mut self, rank: &Rank) -> Result<bool> {
+        for num_handled in 0..64 {
+            let Some((src, frame)) = self.transport.receive()? else { return Ok(num_handled > 0) };
             match Header::split(&frame) {
                 Some((header, payload)) => self.handle(rank, src, &header, payload),
                 None => tracing::warn!(src, "dropped a frame that is shorter than its header"),
             }
             self.transport.pool().put_back(frame);
         }
-        Ok(())
+        Ok(true)
     }
 
     fn handle(&mut self, rank: &Rank, src: usize, header: &Header, payload: &[u8]) {

@@ -152,11 +152,12 @@ impl Rank {
         lock(&self.engine)
     }
 
-    /// Handles arrived frames, unless another thread of this rank is at it.
-    pub(super) fn progress(&self) -> Result<()> {
+    /// Handles arrived frames, unless another thread of this rank is at it; returns whether there
+    /// were any.
+    pub(super) fn progress(&self) -> Result<bool> {
         match self.engine.try_lock() {
             Ok(mut engine) => engine.progress(self),
-            Err(_) => Ok(()),
+            Err(_) => Ok(false),
         }
     }
 

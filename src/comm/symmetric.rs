@@ -239,7 +239,7 @@ impl SymmetricBuffer {
         }
         let header = Header::new(Kind::Signal, *id, signal_idx as u64, value);
         rank.send((op, step), dst_rank_idx, header, &[])?;
-        rank.progress()
+        rank.progress().map(drop)
     }
 
     /// Waits until the word (`signal_idx`, `src_rank_idx`) in the own memory is at least

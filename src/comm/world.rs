@@ -118,7 +118,8 @@ impl World {
     /// machine share memory; they must run as the same user and see each other under /proc, else
     /// each counts as a node. MPI starts once per process, so the world can be made once; `close`
     /// finalises MPI and belongs on the thread that made the world. After a failure MPI is not
-    /// finalised, which would wait for the rank that failed: end the process.
+    /// finalised, which would wait for the rank that failed: end the process. Plain `mpirun` ends
+    /// all ranks when the first one fails; `--enable-recovery` lets the others report it.
     ///
     /// # Errors
     ///

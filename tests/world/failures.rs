@@ -96,10 +96,12 @@ pub fn rank(ranks_per_node: &str, how: &str, at: &str, folder: &Path) -> ExitCod
     let ranks_per_node = Nodes::parse(ranks_per_node).0;
     let world = World::mpi(WorldOptions { timeout: TIMEOUT, ranks_per_node }).expect("a world");
     let (rank, num_ranks) = (world.rank_idx(), world.num_ranks());
-    let buffer = world.alloc_symmetric(64 << 20, 1).expect("a buffer");
+    // More than may be under way at once, where that matters.
+    let num_bytes = if at == "put" { 64 << 20 } else { 4096 };
+    let buffer = world.alloc_symmetric(num_bytes, 1).expect("a buffer");
     world.barrier("set-up").expect("all ranks are well");
     if rank == CULPRIT {
-        return fail(how, world);
+        return fail(how, world, || are_reports_there(folder, num_ranks));
     }
     let error = match take_part(&world, &buffer, at) {
         Ok(()) => world.close().expect_err("a rank has failed"),
@@ -117,26 +119,34 @@ pub fn rank(ranks_per_node: &str, how: &str, at: &str, folder: &Path) -> ExitCod
     let draft = folder.join(format!("draft_{rank}"));
     fs::write(&draft, format!("{kind}\n{peer}\n{step}\n{error}\n")).expect("a report");
     fs::rename(&draft, report_path(folder, rank)).expect("a report");
-    // mpirun ends the others when the first process fails or leaves without MPI_Finalize.
-    let started = Instant::now();
-    let is_missing = |other: usize| other != CULPRIT && !report_path(folder, other).exists();
-    while (0..num_ranks).any(is_missing) && started.elapsed() < TIMEOUT * 3 {
-        thread::sleep(Duration::from_millis(10));
-    }
+    // mpirun ends the others when the first process leaves without MPI_Finalize.
+    wait_until(|| are_reports_there(folder, num_ranks));
     ExitCode::SUCCESS
 }
 
-fn fail(how: &str, world: World) -> ExitCode {
+fn are_reports_there(folder: &Path, num_ranks: usize) -> bool {
+    (0..num_ranks).all(|rank| rank == CULPRIT || report_path(folder, rank).exists())
+}
+
+/// Gives up after longer than any survivor may take.
+fn wait_until(mut is_over: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !is_over() && started.elapsed() < TIMEOUT * 4 {
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn fail(how: &str, world: World, is_over: impl FnMut() -> bool) -> ExitCode {
     match how {
         "killed" => kill_process(getpid(), Signal::KILL).expect("a process may kill itself"),
         "exits" => std::process::exit(0),
         "drops_its_world" => {
             drop(world);
             // Alive, so that its end is not what the others see.
-            thread::sleep(TIMEOUT * 2);
+            wait_until(is_over);
         }
         "panics" => panic!("this rank panics on purpose"),
-        "hangs" => thread::sleep(TIMEOUT * 3),
+        "hangs" => wait_until(is_over),
         other => unreachable!("no way to fail is called {other}"),
     }
     ExitCode::SUCCESS
@@ -161,7 +171,6 @@ fn take_part(world: &World, buffer: &SymmetricBuffer, at: &str) -> Result<()> {
             buffer.wait_signal("test", "ring", previous, 0, 1)?;
             buffer.signal("test", "ring", (own + 1) % num_ranks, 0, 1)
         }
-        // More than may be under way at once.
         "put" => {
             buffer.put("test", "put", CULPRIT, 0, &vec![1; buffer.num_bytes()])?;
             buffer.wait_signal("test", "put", CULPRIT, 0, 1)
