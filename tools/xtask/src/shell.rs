@@ -19,6 +19,7 @@ pub struct Step {
     command: Command,
     limit: Option<Duration>,
     is_echoed: bool,
+    stdin: Stdio,
 }
 
 impl Step {
@@ -29,6 +30,7 @@ impl Step {
             command: Command::new(program),
             limit: None,
             is_echoed: true,
+            stdin: Stdio::null(),
         }
     }
 
@@ -61,6 +63,12 @@ impl Step {
     /// Stops the command after `limit`; without a limit only its own bounds hold.
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = Some(limit);
+        self
+    }
+
+    /// Gives the command something else than nothing as its standard input.
+    pub fn stdin(mut self, stdin: impl Into<Stdio>) -> Self {
+        self.stdin = stdin.into();
         self
     }
 
@@ -148,7 +156,8 @@ impl Step {
         if self.is_echoed {
             eprintln!("==> {}\n    $ {}", self.purpose, self.command_line());
         }
-        self.command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+        let stdin = std::mem::replace(&mut self.stdin, Stdio::null());
+        self.command.stdin(stdin).stdout(stdout).stderr(stderr);
         self.command.spawn().map_err(|source| Error::Start {
             purpose: self.purpose.clone(),
             program: self.command.get_program().to_string_lossy().into_owned(),

@@ -52,7 +52,7 @@ impl Venv {
     fn install(&self, verify: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
         let toolchain_dir = self.dir.parent().unwrap_or(&self.dir);
         fs::create_dir_all(toolchain_dir).map_err(Error::io("create", toolchain_dir))?;
-        let _lock = Lock::acquire(&toolchain_dir.join("install.lock"), LOCK_LIMIT)?;
+        let lock = Lock::acquire(&toolchain_dir.join("install.lock"), LOCK_LIMIT)?;
         if self.is_installed() {
             return Ok(());
         }
@@ -62,23 +62,24 @@ impl Venv {
             }
             _ => {}
         }
-        self.create()?;
-        self.fill()?;
+        self.create(&lock)?;
+        self.fill(&lock)?;
         verify(self)?;
         let stamp_file = self.dir.join(STAMP_FILE);
         fs::write(&stamp_file, self.stamp()).map_err(Error::io("write", stamp_file))
     }
 
-    fn create(&self) -> Result<()> {
+    fn create(&self, lock: &Lock) -> Result<()> {
         python_step("make a virtual environment", "python3")
             .args(["-m", "venv"])
             .args([&self.dir])
             .limit(INSTALL_LIMIT)
+            .stdin(lock.share()?)
             .remedy("apt-get install -y python3-venv python3-pip (Debian, Ubuntu), and see above")
             .run_on_stderr()
     }
 
-    fn fill(&self) -> Result<()> {
+    fn fill(&self, lock: &Lock) -> Result<()> {
         let purpose = format!(
             "install the {} toolchain's wheels ({} MB on disk)",
             self.set.name, self.set.installed_mb
@@ -89,6 +90,7 @@ impl Venv {
             .args(options)
             .args(self.set.requirements())
             .limit(INSTALL_LIMIT)
+            .stdin(lock.share()?)
             .remedy(format!(
                 "see that pip reaches its package index (its own settings for proxies and mirrors \
                  apply), that {} MB are free and that this is Linux on x86-64 or arm64; then run \
