@@ -29,6 +29,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 
     let place = place(args.cpus.as_deref());
     for bench in benches {
+        // With all processors, whatever --cpus says.
+        let build = ["bench", "--no-run", "--package", &bench.package, "--bench", &bench.name];
+        cargo::step(&format!("build the benchmark `{}`", bench.name), &build).run()?;
         let table = bench_step(&bench, args).tee_stdout()?;
         let path = bench_dir.join(format!("{}.txt", bench.name));
         fs::write(&path, format!("{place}\n{table}")).map_err(Error::io("write", &path))?;
@@ -38,6 +41,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 }
 
 fn select(known: Vec<MemberTarget>, names: &[String]) -> Result<Vec<MemberTarget>> {
+    if known.is_empty() {
+        return Err(Error::Usage("the workspace has no benchmarks".to_owned()));
+    }
     let is_known = |name: &&String| known.iter().any(|bench| bench.name == **name);
     if let Some(unknown) = names.iter().find(|name| !is_known(name)) {
         let known: Vec<_> = known.iter().map(|bench| bench.name.as_str()).collect();
@@ -113,6 +119,12 @@ mod tests {
     fn an_unknown_name_is_refused_with_the_known_ones() {
         let error = select(known(), &["gem".to_owned()]).expect_err("there is no such benchmark");
         assert_eq!(error.to_string(), "no benchmark is named `gem`; there are: gemm, dispatch");
+    }
+
+    #[test]
+    fn a_workspace_without_benchmarks_says_so() {
+        let error = select(Vec::new(), &[]).expect_err("there is nothing to run");
+        assert_eq!(error.to_string(), "the workspace has no benchmarks");
     }
 
     #[test]
