@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use crate::cargo;
 use crate::error::{Error, Result};
 use crate::prerequisites;
+use crate::shell::quote;
 use crate::summary::Summary;
 use crate::toolchain::{self, Environment, Mpi};
 
@@ -98,13 +99,17 @@ impl Suite {
         if !status.success() && summary.num_failed == 0 {
             return Err(Error::Failed {
                 purpose: run.purpose.to_owned(),
-                command: format!("cargo {}", run.args.join(" ")),
+                command: format!("cargo {}", quoted(&run.args)),
                 status: status.to_string(),
                 remedy: "no test failed, so the build or the runner did: see above".to_owned(),
             });
         }
         Ok(summary)
     }
+}
+
+fn quoted(words: &[&str]) -> String {
+    words.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
