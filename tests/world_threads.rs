@@ -2,6 +2,8 @@
 
 #[path = "world/cases/mod.rs"]
 mod cases;
+#[path = "common/moe_model.rs"]
+mod moe_model;
 
 use moekit::comm::{World, WorldOptions};
 

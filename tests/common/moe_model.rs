@@ -1,5 +1,7 @@
 //! A small MoE layer with seeded weights, for every test that runs the whole flow.
 
+use std::sync::LazyLock;
+
 use moekit::comm::World;
 use moekit::moe::gate::{GateConfig, Scoring};
 use moekit::moe::quant::ScaleFormat;
@@ -16,7 +18,8 @@ use moekit_testkit::rng::Rng;
 pub const NUM_TOKENS: usize = 24;
 pub const HIDDEN: usize = 272;
 pub const INTERMEDIATE: usize = 144;
-pub const NUM_EXPERTS: usize = 8;
+/// Divisible by every number of ranks that tests use.
+pub const NUM_EXPERTS: usize = 24;
 
 pub fn config() -> MoeConfig {
     MoeConfig {
@@ -44,7 +47,13 @@ pub struct Model {
     pub x: Vec<bf16>,
 }
 
-pub fn model() -> Model {
+/// The model, made once.
+pub fn model() -> &'static Model {
+    static MODEL: LazyLock<Model> = LazyLock::new(make_model);
+    &MODEL
+}
+
+fn make_model() -> Model {
     let rng = &mut Rng::new(0x5eed);
     let mut matrix = |shape: [usize; 2]| {
         quant::per_block(&inputs::weights(rng, shape), shape, quant::ScaleFormat::F32)
@@ -118,7 +127,6 @@ fn experts<B: Backend>(
 #[derive(Clone)]
 pub struct Run {
     pub num_ranks: usize,
-    pub ranks_per_node: Option<usize>,
     pub layout: RecvLayout,
     pub format: Format,
     pub physical_to_logical: Vec<i32>,
@@ -131,7 +139,6 @@ impl Run {
     pub fn new(num_ranks: usize) -> Self {
         Self {
             num_ranks,
-            ranks_per_node: None,
             layout: RecvLayout::Exact { expert_alignment: 16 },
             format: Format::Fp8,
             physical_to_logical: (0..NUM_EXPERTS as i32).collect(),

@@ -35,7 +35,7 @@ fn same_bits(world: &World, run: Run) -> Result<()> {
     let alone = World::threads(1)?.remove(0);
     let want = Run { format: run.format, ..Run::new(1) }.rank(&cpu, &alone)?;
     alone.close()?;
-    let got: Vec<bf16> = bytemuck::pod_collect_to_vec(&all);
+    let got: Vec<bf16> = bytemuck::allocation::pod_collect_to_vec(&all);
     compare::assert_bits_eq("layer", &[NUM_TOKENS, HIDDEN], &got, &want);
     Ok(())
 }
