@@ -4,6 +4,7 @@ mod buffer;
 mod combine;
 mod dispatch;
 mod gate;
+pub(crate) mod gemm;
 mod plan;
 mod rows;
 mod scratch;
