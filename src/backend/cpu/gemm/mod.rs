@@ -15,8 +15,12 @@
 //! A NaN code makes its row (in A) or column (in B) NaN.
 
 mod arith;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod driver;
 mod fp32;
+#[cfg(target_arch = "x86_64")]
+mod int16;
 mod scratch;
 mod segments;
 #[cfg(test)]
@@ -67,6 +71,8 @@ impl GemmOperand for Fp8Mat<'_> {
         product: impl Fn(usize) -> Product<'a, Self> + Sync,
     ) {
         match level {
+            #[cfg(target_arch = "x86_64")]
+            SimdLevel::Avx512 => multiply_all(int16::Avx512Int16::new(), num_products, product),
             _ => multiply_all(fp32::PortableFp32, num_products, product),
         }
     }

@@ -81,7 +81,9 @@ fn outliers_within_a_row_do_not_drown_the_rest() {
     let want = oracle::nt(&a.dequantise(), &b.dequantise());
     for level in levels() {
         let d = dense(level, fp8(&a), fp8(&b), extents);
-        assert_relative_error(&format!("{level}"), &d, &want.values, 2e-5);
+        assert_relative_error(&format!("{level}"), &d, &want.values, 1e-4);
+        let worst = worst_column_error(&d, &want.values, n);
+        assert!(worst.error <= 3e-3, "{level}: {worst:?}");
     }
 }
 
