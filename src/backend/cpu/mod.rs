@@ -140,8 +140,7 @@ impl Backend for Cpu {
     }
 
     fn gemm_nt(&self, _: &CpuStream, args: GemmArgs<'_, Self>) -> Result<()> {
-        gemm::gemm_nt(args);
-        Ok(())
+        self.dense(args)
     }
 
     fn m_grouped_gemm_nt_contiguous(
@@ -149,8 +148,7 @@ impl Backend for Cpu {
         stream: &CpuStream,
         args: GroupedGemmArgs<'_, Self>,
     ) -> Result<()> {
-        gemm::contiguous(stream, args);
-        Ok(())
+        self.contiguous(stream, args)
     }
 
     fn m_grouped_gemm_nt_masked(
@@ -158,16 +156,17 @@ impl Backend for Cpu {
         stream: &CpuStream,
         args: MaskedGemmArgs<'_, Self>,
     ) -> Result<()> {
-        gemm::masked(stream, args);
+        self.masked(stream, args);
         Ok(())
     }
 
     fn k_grouped_gemm_nt_contiguous(
         &self,
         _: &CpuStream,
-        _args: KGroupedGemmArgs<'_, Self>,
+        args: KGroupedGemmArgs<'_, Self>,
     ) -> Result<()> {
-        Err(Error::KernelsNotBuilt { op: "TEMPORARY" })
+        self.k_grouped(args);
+        Ok(())
     }
 
     fn gate(&self, stream: &CpuStream, args: GateArgs<'_, Self>) -> Result<()> {
