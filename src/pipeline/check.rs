@@ -84,7 +84,7 @@ fn check_memory(schedule: &Schedule, limits: &Limits) -> Result<(), Problem> {
     for (rank_idx, ops) in schedule.ranks.iter().enumerate() {
         let over = activations_alive(ops, limits.kept_for_weights)
             .enumerate()
-            .find(|(_, num_activations)| *num_activations > max_activations);
+            .find(|(_, num_activations)| num_activations.total_cmp(&max_activations).is_gt());
         if let Some((op_idx, num_activations)) = over {
             let fault = Fault::Memory { num_activations, max_activations };
             return Err(Problem { rank_idx, op: Some((op_idx, ops[op_idx])), fault });

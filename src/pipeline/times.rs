@@ -88,8 +88,8 @@ impl Times {
         match self {
             Self::Uniform(times) => times.validate(),
             Self::PerRank(ranks) if ranks.len() != num_pp_ranks => {
-                let expected = format!("the times of {num_pp_ranks} ranks");
-                Err(Error::value(OP, "times", expected, format!("{} ranks", ranks.len())))
+                let expected = format!("one entry for each of {num_pp_ranks} ranks");
+                Err(Error::value(OP, "times", expected, format!("a list of {}", ranks.len())))
             }
             Self::PerRank(ranks) => ranks.iter().flatten().try_for_each(StageTimes::validate),
         }

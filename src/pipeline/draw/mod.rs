@@ -33,8 +33,8 @@ impl Hue {
     fn describe(self, schedule: &Schedule) -> &'static str {
         match (schedule.placement(), self) {
             (Placement::Linear, _) => "",
-            (Placement::Interleaved { .. }, Self::First) => ", even pp_stage of the rank",
-            (Placement::Interleaved { .. }, Self::Second) => ", odd pp_stage of the rank",
+            (Placement::Interleaved { .. }, Self::First) => ", even stage of the rank",
+            (Placement::Interleaved { .. }, Self::Second) => ", odd stage of the rank",
             (_, Self::First) => ", direction 0",
             (_, Self::Second) => ", direction 1",
         }

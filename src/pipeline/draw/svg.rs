@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use svg::Document;
-use svg::node::element::{Definitions, Group, Line, Pattern, Rectangle, Style, Text, Title};
+use svg::node::element::{Definitions, Group, Line, Pattern, Rectangle, Text, Title};
 
 use super::{Hue, describe, fill, format_us};
 use crate::pipeline::{Op, OpKind, Schedule, Simulation, Span};
@@ -28,7 +28,7 @@ pub fn gantt_svg(schedule: &Schedule, simulation: &Simulation) -> String {
         .set("viewBox", format!("0 0 {} {}", number(chart.width()), number(chart.height())))
         .set("width", number(chart.width()))
         .set("height", number(chart.height()))
-        .set("font-family", "Helvetica, Arial, sans-serif")
+        .set("font-family", "Helvetica, Arial, DejaVu Sans, sans-serif")
         .set("font-size", 11)
         .add(definitions())
         .add(Rectangle::new().set("width", "100%").set("height", "100%").set("fill", "#ffffff"))
@@ -58,7 +58,8 @@ impl<'a> Chart<'a> {
     }
 
     fn height(&self) -> f64 {
-        self.axis_y() + 40.0 + self.legend_entries().len().div_ceil(4) as f64 * LEGEND_ROW
+        let num_rows = (self.legend_entries().len() + 1).div_ceil(4);
+        self.axis_y() + 40.0 + num_rows as f64 * LEGEND_ROW
     }
 
     fn axis_y(&self) -> f64 {
@@ -205,7 +206,7 @@ fn definitions() -> Definitions {
         .set("patternTransform", "rotate(45)")
         .add(Rectangle::new().set("width", 6).set("height", 6).set("fill", "#f4f4f4"))
         .add(Rectangle::new().set("width", 2).set("height", 6).set("fill", "#d8d8d8"));
-    Definitions::new().add(hatch).add(Style::new("text { dominant-baseline: auto; }"))
+    Definitions::new().add(hatch)
 }
 
 fn tooltip(op: Op, span: Span) -> String {

@@ -94,7 +94,7 @@ impl Report<'_> {
         );
         let _ = writeln!(
             text,
-            "valid: {} messages, no deadlock under blocking sends with {} receives posted ahead",
+            "valid: no deadlock under blocking sends; {} messages, receives posted ahead: {}",
             proof.num_messages, proof.num_recv_buffers,
         );
         if let Some(overlap) = self.overlap {
