@@ -1,7 +1,5 @@
 //! A schedule whose messages are resolved: who sends what to whom, and who waits for it.
 
-use std::collections::HashMap;
-
 use crate::pipeline::{Cell, Fault, Op, OpKind, Problem, Schedule};
 
 /// A message between two ranks: a chunk's activations or its gradients.
@@ -20,6 +18,8 @@ pub(crate) struct Message {
 /// Messages of one sort (activations or gradients) from one rank to another: first in, first out.
 #[derive(Clone, Debug)]
 pub(crate) struct Channel {
+    pub dst_rank_idx: usize,
+    pub carries_gradients: bool,
     /// The wire, which the activations and gradients of a pair of ranks share.
     pub link_idx: usize,
     /// Messages in the order in which the receiver needs them.
@@ -63,8 +63,8 @@ impl<'a> Program<'a> {
     }
 
     fn connect(&mut self, table: &WorkTable) {
-        let (mut channel_of, mut link_of) = (HashMap::new(), HashMap::new());
         for (rank_idx, ops) in self.schedule.ranks.iter().enumerate() {
+            let first_own = self.channels.len();
             for (op_idx, op) in ops.iter().enumerate() {
                 for (part_idx, (kind, cell)) in op.parts().enumerate() {
                     let Some((needed, of)) = next_work(self.schedule, kind, cell) else { continue };
@@ -72,10 +72,16 @@ impl<'a> Program<'a> {
                     if dst.0 == rank_idx {
                         continue;
                     }
-                    let gradients = kind != OpKind::F;
-                    let channel = *channel_of
-                        .entry((rank_idx, dst.0, gradients))
-                        .or_insert_with(|| self.add_channel(&mut link_of, rank_idx, dst.0));
+                    let carries_gradients = kind != OpKind::F;
+                    let channel = self.channels[first_own..]
+                        .iter()
+                        .position(|own| {
+                            (own.dst_rank_idx, own.carries_gradients) == (dst.0, carries_gradients)
+                        })
+                        .map_or_else(
+                            || self.add_channel(first_own, rank_idx, dst.0, carries_gradients),
+                            |position| first_own + position,
+                        );
                     let by_receiver = &mut self.channels[channel].by_receiver;
                     let (src, send_idx) = ((rank_idx, op_idx), by_receiver.len());
                     by_receiver.push(self.messages.len());
@@ -98,15 +104,20 @@ impl<'a> Program<'a> {
         }
     }
 
+    /// Opens a channel; the sender's others begin at `first_own`.
     fn add_channel(
         &mut self,
-        link_of: &mut HashMap<(usize, usize), usize>,
+        first_own: usize,
         src_rank_idx: usize,
         dst_rank_idx: usize,
+        carries_gradients: bool,
     ) -> usize {
-        let link_idx = *link_of.entry((src_rank_idx, dst_rank_idx)).or_insert(self.num_links);
+        let same_wire =
+            self.channels[first_own..].iter().find(|own| own.dst_rank_idx == dst_rank_idx);
+        let link_idx = same_wire.map_or(self.num_links, |own| own.link_idx);
         self.num_links = self.num_links.max(link_idx + 1);
-        self.channels.push(Channel { link_idx, by_receiver: Vec::new() });
+        let by_receiver = Vec::new();
+        self.channels.push(Channel { dst_rank_idx, carries_gradients, link_idx, by_receiver });
         self.neighbours[src_rank_idx].push(dst_rank_idx);
         self.neighbours[dst_rank_idx].push(src_rank_idx);
         self.channels.len() - 1
