@@ -197,7 +197,7 @@ pub enum Error {
 
     /// A pipeline schedule is not valid.
     #[error("pipeline schedule: {0}")]
-    Schedule(#[from] Problem),
+    Schedule(Problem),
 
     /// Memory for `arg` could not be had.
     #[error("{op}: no room for `{arg}` of {bytes} bytes: {reason}")]

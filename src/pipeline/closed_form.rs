@@ -11,8 +11,13 @@ use crate::pipeline::{Schedule, ScheduleKind, StageTimes};
 /// - DualPipe: `(PP / 2 - 1) (F&B + B - 3 W)`;
 /// - DualPipeV: the same with `PP = 2 * num_pp_ranks` pp_stages.
 ///
-/// It is the largest bubble of any rank when `F = I = W`, `B <= F&B <= F + B`, messages are free, and
-/// `num_chunks >= num_pp_ranks`. Elsewhere [`simulate`](crate::pipeline::simulate) rules.
+/// With free messages and `num_chunks >= num_pp_ranks` it is the largest bubble of any rank
+///
+/// - for GPipe, 1F1B and interleaved 1F1B always;
+/// - for ZB1P when `W <= min(F, I)`;
+/// - for DualPipe and DualPipeV when `F = I`, `W <= F` and `max(F, B) <= F&B <= F + B`.
+///
+/// Elsewhere [`simulate`](crate::pipeline::simulate) rules.
 ///
 /// # Source
 ///

@@ -1,10 +1,10 @@
 //! Simulates a schedule and measures it.
 
-use crate::Result;
 use crate::pipeline::memory::peak_activations;
 use crate::pipeline::program::Program;
 use crate::pipeline::run::run;
 use crate::pipeline::{Costs, Schedule, Span};
+use crate::{Error, Result};
 
 /// A simulated step.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,8 +78,8 @@ impl Simulation {
 ///
 /// # Errors
 ///
-/// [`Error::Value`](crate::Error::Value) for costs out of range,
-/// [`Error::Schedule`](crate::Error::Schedule) for a schedule that cannot run.
+/// [`Error::Value`] for costs out of range,
+/// [`Error::Schedule`] for a schedule that cannot run.
 ///
 /// # Examples
 ///
@@ -94,8 +94,9 @@ impl Simulation {
 /// ```
 pub fn simulate(schedule: &Schedule, costs: &Costs) -> Result<Simulation> {
     costs.validate(schedule.num_pp_ranks())?;
-    let program = Program::resolve(schedule)?;
-    let outcome = run(&program, &costs.durations(schedule), costs.link, costs.sends)?;
+    let program = Program::resolve(schedule).map_err(Error::Schedule)?;
+    let outcome = run(&program, &costs.durations(schedule), costs.link, costs.sends)
+        .map_err(Error::Schedule)?;
     let ends = outcome.spans.iter().filter_map(|spans| spans.last());
     let makespan_us = ends.map(|span| span.end_us).fold(0.0, f64::max);
     let ranks = (0..schedule.num_pp_ranks())

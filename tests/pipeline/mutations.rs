@@ -25,7 +25,9 @@ proptest! {
         let rank_idx = at.index(schedule.num_pp_ranks());
         let op_idx = at.index(schedule.ranks()[rank_idx].len());
         let lost = schedule.ranks()[rank_idx][op_idx];
-        let problem = spoil(&schedule, rank_idx, |ops| drop(ops.remove(op_idx))).unwrap_err();
+        let problem = spoil(&schedule, rank_idx, |ops| {
+            ops.remove(op_idx);
+        }).unwrap_err();
         prop_assert_eq!(problem.rank_idx, rank_idx);
         prop_assert_eq!(problem.op, None);
         let Fault::Missing(kind, cell) = problem.fault else {

@@ -25,7 +25,7 @@ pub fn run(args: &PipelineArgs) -> Result<()> {
     }
     let schedule = args.schedule()?;
     let costs = args.costs(schedule.num_pp_ranks(), overlap.as_ref())?;
-    let proof = check(&schedule, &args.limits())?;
+    let proof = check(&schedule, &args.limits()).map_err(Error::Schedule)?;
     let simulation = simulate(&schedule, &costs)?;
     if let Some(path) = &args.svg {
         write_file(path, &gantt_svg(&schedule, &simulation))?;
