@@ -23,7 +23,9 @@ mod times;
 
 pub use check::{Limits, Proof, check};
 pub use closed_form::closed_form_bubble_us;
-pub use draw::{Colour, chrome_trace, format_us, gantt_svg, gantt_text, overlap_events};
+pub use draw::{
+    Colour, chrome_trace, format_us, gantt_svg, gantt_text, overlap_events, overlap_text,
+};
 pub use op::{Cell, Op, OpKind};
 pub use overlap::{
     LayerTimes, Overlap, OverlapSpan, OverlapSpec, Stream, WeightTimes, best_overlap, overlap,

@@ -4,8 +4,8 @@ use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-use crate::pipeline::StageTimes;
 use crate::pipeline::times::not_negative;
+use crate::pipeline::{OpKind, StageTimes};
 use crate::{Error, Result};
 
 const OP: &str = "pipeline overlap";
@@ -70,8 +70,10 @@ pub enum Stream {
 /// One operation of an overlapped chunk.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct OverlapSpan {
-    /// Name, such as `dispatch(F)`, `mlp(B)` or `attn(W)`.
+    /// `attn`, `dispatch`, `mlp` or `combine`.
     pub name: &'static str,
+    /// F, I or W.
+    pub pass: OpKind,
     /// Stream that it runs on.
     pub stream: Stream,
     /// Layer within the pp_stage.
@@ -142,6 +144,7 @@ pub fn overlap(spec: &OverlapSpec) -> Result<Overlap> {
         .zip(times)
         .map(|(op, (start_us, end_us))| OverlapSpan {
             name: op.name,
+            pass: op.pass,
             stream: op.stream,
             layer_idx: op.layer_idx,
             start_us,
@@ -235,29 +238,29 @@ impl OverlapSpec {
             saturating => (f64::from(saturating) / num_comm_sms).max(1.0),
         };
         let mut ops = Vec::with_capacity(10 * self.num_layers);
-        let mut push = |name, stream, layer_idx, time_us: f64, after| {
+        let mut push = |name, pass, stream, layer_idx, time_us: f64, after| {
             let factor = if stream == Compute { compute_factor } else { comm_factor };
             let duration_us = time_us * factor;
-            ops.push(PlannedOp { name, stream, layer_idx, duration_us, after, way_us: 0.0 });
+            ops.push(PlannedOp { name, pass, stream, layer_idx, duration_us, after, way_us: 0.0 });
             Some(ops.len() - 1)
         };
         let mut last = None;
         let times = &self.forward;
         for layer_idx in 0..self.num_layers {
-            last = push("attn(F)", Compute, layer_idx, times.attn_us, last);
-            last = push("dispatch(F)", Comm, layer_idx, times.dispatch_us, last);
-            last = push("mlp(F)", Compute, layer_idx, times.mlp_us, last);
-            last = push("combine(F)", Comm, layer_idx, times.combine_us, last);
+            last = push("attn", OpKind::F, Compute, layer_idx, times.attn_us, last);
+            last = push("dispatch", OpKind::F, Comm, layer_idx, times.dispatch_us, last);
+            last = push("mlp", OpKind::F, Compute, layer_idx, times.mlp_us, last);
+            last = push("combine", OpKind::F, Comm, layer_idx, times.combine_us, last);
         }
         let (times, weights) = (&self.backward, &self.weights);
         last = None;
         for layer_idx in (0..self.num_layers).rev() {
-            last = push("combine(B)", Comm, layer_idx, times.combine_us, last);
-            last = push("mlp(B)", Compute, layer_idx, times.mlp_us, last);
-            push("mlp(W)", Compute, layer_idx, weights.mlp_us, last);
-            last = push("dispatch(B)", Comm, layer_idx, times.dispatch_us, last);
-            last = push("attn(B)", Compute, layer_idx, times.attn_us, last);
-            push("attn(W)", Compute, layer_idx, weights.attn_us, last);
+            last = push("combine", OpKind::I, Comm, layer_idx, times.combine_us, last);
+            last = push("mlp", OpKind::I, Compute, layer_idx, times.mlp_us, last);
+            push("mlp", OpKind::W, Compute, layer_idx, weights.mlp_us, last);
+            last = push("dispatch", OpKind::I, Comm, layer_idx, times.dispatch_us, last);
+            last = push("attn", OpKind::I, Compute, layer_idx, times.attn_us, last);
+            push("attn", OpKind::W, Compute, layer_idx, weights.attn_us, last);
         }
         for op_idx in (0..ops.len()).rev() {
             ops[op_idx].way_us += ops[op_idx].duration_us;
@@ -271,6 +274,7 @@ impl OverlapSpec {
 
 struct PlannedOp {
     name: &'static str,
+    pass: OpKind,
     stream: Stream,
     layer_idx: usize,
     duration_us: f64,
@@ -290,7 +294,7 @@ enum Order {
 impl Order {
     /// Compares two ready operations, the better one first.
     fn compare(self, ops: &[PlannedOp], a: usize, b: usize) -> Ordering {
-        let is_forward = |op_idx: usize| ops[op_idx].name.ends_with("(F)");
+        let is_forward = |op_idx: usize| ops[op_idx].pass == OpKind::F;
         let by_way = ops[b].way_us.total_cmp(&ops[a].way_us).then(a.cmp(&b));
         match self {
             Self::LongestWay => by_way,

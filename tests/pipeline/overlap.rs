@@ -1,6 +1,8 @@
 //! The overlapped chunk.
 
-use moekit::pipeline::{LayerTimes, OverlapSpec, Stream, WeightTimes, best_overlap, overlap};
+use moekit::pipeline::{
+    Colour, LayerTimes, OverlapSpec, Stream, WeightTimes, best_overlap, overlap, overlap_text,
+};
 use proptest::prelude::*;
 
 fn layer_times() -> impl Strategy<Value = LayerTimes> {
@@ -47,12 +49,12 @@ proptest! {
         }
         let find = |name: &str, layer_idx: usize| {
             let is_it = |span: &&moekit::pipeline::OverlapSpan| {
-                span.name == name && span.layer_idx == layer_idx
+                format!("{}({})", span.name, span.pass.letter()) == name && span.layer_idx == layer_idx
             };
             result.spans.iter().find(is_it).expect("every operation runs once")
         };
         let forward = ["attn(F)", "dispatch(F)", "mlp(F)", "combine(F)"];
-        let backward = ["combine(B)", "mlp(B)", "dispatch(B)", "attn(B)"];
+        let backward = ["combine(I)", "mlp(I)", "dispatch(I)", "attn(I)"];
         for layer_idx in 0..spec.num_layers {
             for chain in [forward, backward] {
                 for pair in chain.windows(2) {
@@ -60,12 +62,12 @@ proptest! {
                     prop_assert!(after.start_us >= before.end_us - 1e-9);
                 }
             }
-            prop_assert!(find("mlp(W)", layer_idx).start_us >= find("mlp(B)", layer_idx).end_us - 1e-9);
-            prop_assert!(find("attn(W)", layer_idx).start_us >= find("attn(B)", layer_idx).end_us - 1e-9);
+            prop_assert!(find("mlp(W)", layer_idx).start_us >= find("mlp(I)", layer_idx).end_us - 1e-9);
+            prop_assert!(find("attn(W)", layer_idx).start_us >= find("attn(I)", layer_idx).end_us - 1e-9);
             if layer_idx > 0 {
                 let previous = layer_idx - 1;
                 prop_assert!(find("attn(F)", layer_idx).start_us >= find("combine(F)", previous).end_us - 1e-9);
-                prop_assert!(find("combine(B)", previous).start_us >= find("attn(B)", layer_idx).end_us - 1e-9);
+                prop_assert!(find("combine(I)", previous).start_us >= find("attn(I)", layer_idx).end_us - 1e-9);
             }
         }
     }
@@ -135,4 +137,21 @@ fn bad_numbers_are_refused_by_name() {
     refuse(OverlapSpec { weights, ..even }, "weights.attn_us");
     let error = best_overlap(&OverlapSpec { num_sms: 1, ..even }).expect_err("1 SM").to_string();
     assert!(error.contains("`num_sms` is 1"), "{error}");
+}
+
+#[test]
+fn both_streams_are_drawn_with_their_idle_time() {
+    let result = overlap(&even_layer()).expect("overlap");
+    // 6 us on 60 columns.
+    let drawing = overlap_text(&result, 70, Colour::Never);
+    let lines: Vec<&str> = drawing.lines().collect();
+    assert_eq!(lines.len(), 2);
+    let rows = lines.iter().map(|line| &line[9..69]).collect::<Vec<_>>();
+    let starts = |row: &str| row.as_bytes().chunks(10).map(|cell| cell[0]).collect::<Vec<_>>();
+    let mut compute = starts(rows[0]);
+    compute.sort_unstable();
+    assert_eq!(compute, b"AMamww", "{drawing}");
+    let mut comm = starts(rows[1]);
+    comm.sort_unstable();
+    assert_eq!(comm, b"..CDcd", "{drawing}");
 }

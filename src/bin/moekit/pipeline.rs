@@ -9,7 +9,7 @@ use std::path::Path;
 
 use moekit::pipeline::{
     Overlap, Schedule, Simulation, check, chrome_trace, gantt_svg, gantt_text, overlap_events,
-    simulate,
+    overlap_text, simulate,
 };
 use moekit::{Error, Result};
 use serde_json::Value;
@@ -24,7 +24,7 @@ pub fn run(args: &PipelineArgs) -> Result<()> {
         return search::run(args, overlap.as_ref());
     }
     let schedule = args.schedule()?;
-    let costs = args.costs(schedule.num_pp_ranks(), overlap.as_ref())?;
+    let costs = args.costs(overlap.as_ref())?;
     let proof = check(&schedule, &args.limits()).map_err(Error::Schedule)?;
     let simulation = simulate(&schedule, &costs)?;
     if let Some(path) = &args.svg {
@@ -38,7 +38,11 @@ pub fn run(args: &PipelineArgs) -> Result<()> {
     if args.json {
         print(&format!("{}\n", report.json()))
     } else {
-        let drawing = gantt_text(&schedule, &report.simulation, args.columns(), args.colour());
+        let (columns, colour) = (args.columns(), args.colour());
+        let mut drawing = gantt_text(&schedule, &report.simulation, columns, colour);
+        if let Some(overlap) = &overlap {
+            drawing = format!("{}\n{drawing}", overlap_text(overlap, columns, colour));
+        }
         print(&format!("{}\n{drawing}\n{}", report.headline(), report.table()))
     }
 }

@@ -5,7 +5,7 @@ mod terminal;
 mod trace;
 
 pub use svg::gantt_svg;
-pub use terminal::{Colour, gantt_text};
+pub use terminal::{Colour, gantt_text, overlap_text};
 pub use trace::{chrome_trace, overlap_events};
 
 use crate::pipeline::{Cell, OpKind, Placement, Schedule};

@@ -1,9 +1,9 @@
-//! Gantt chart as text: one line for each rank.
+//! Gantt charts as text: one line for each rank, or for each stream of an overlapped chunk.
 
 use std::fmt::Write;
 
 use super::{Hue, fill};
-use crate::pipeline::{Op, OpKind, Schedule, Simulation};
+use crate::pipeline::{Op, OpKind, Overlap, Schedule, Simulation, Span, Stream};
 
 /// Whether a text drawing carries escape codes for colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +37,43 @@ pub fn gantt_text(
     drawing
 }
 
-/// A character and the fill behind it.
-type Column = (char, Option<((u8, u8, u8), bool)>);
+/// Draws both streams of an overlapped chunk as text of at most `width` columns (at least 40).
+///
+/// `A`, `D`, `M` and `C` are attention, dispatch, experts and combine of the forward, in lower case
+/// of the backward; `w` is a weight gradient. Idle time is dots.
+pub fn overlap_text(overlap: &Overlap, width: usize, colour: Colour) -> String {
+    let num_columns = width.max(40).saturating_sub("compute ".len() + 2);
+    let mut drawing = String::new();
+    for (label, stream) in [("compute", Stream::Compute), ("comm", Stream::Comm)] {
+        let boxes = overlap.spans.iter().filter(|span| span.stream == stream).map(|span| {
+            let (kind, hue) = match span.pass {
+                OpKind::F => (OpKind::F, Hue::First),
+                OpKind::W => (OpKind::W, Hue::First),
+                _ => (OpKind::B, Hue::Second),
+            };
+            let initial = span.name.chars().next().unwrap_or(' ');
+            let letter = match span.pass {
+                OpKind::F => initial.to_ascii_uppercase(),
+                OpKind::W => 'w',
+                _ => initial,
+            };
+            let text = move |width: usize| {
+                (0..width).map(|column| if column == 0 { letter } else { '-' }).collect()
+            };
+            (Span { start_us: span.start_us, end_us: span.end_us }, text, fill(kind, hue))
+        });
+        let columns = lay_out(boxes, overlap.times.fb_us, num_columns);
+        // NOTE: writing to a String cannot fail.
+        let _ = writeln!(drawing, "{label:<8}|{}|", render(&columns, colour));
+    }
+    drawing
+}
+
+/// A fill, and whether text on it is light.
+type Fill = ((u8, u8, u8), bool);
+
+/// A character and what is behind it.
+type Column = (char, Option<Fill>);
 
 fn row(
     schedule: &Schedule,
@@ -46,19 +81,30 @@ fn row(
     rank_idx: usize,
     num_columns: usize,
 ) -> Vec<Column> {
+    let spans = &simulation.spans[rank_idx];
+    let boxes = schedule.ranks()[rank_idx].iter().zip(spans).map(|(op, span)| {
+        let (kind, cell) = op.parts().next().expect("an operation has a part");
+        (*span, |width| op_text(*op, width), fill(kind, Hue::of(schedule, cell)))
+    });
+    lay_out(boxes, simulation.makespan_us, num_columns)
+}
+
+/// Puts boxes on a line that is `end_us` long; a box's text is made to its width.
+fn lay_out(
+    boxes: impl Iterator<Item = (Span, impl Fn(usize) -> String, Fill)>,
+    end_us: f64,
+    num_columns: usize,
+) -> Vec<Column> {
     let mut columns: Vec<Column> = vec![('.', None); num_columns];
-    if simulation.makespan_us <= 0.0 {
+    if end_us <= 0.0 {
         return columns;
     }
-    let scale = num_columns as f64 / simulation.makespan_us;
+    let scale = num_columns as f64 / end_us;
     let column_of = |time_us: f64| ((time_us * scale).round() as usize).min(num_columns);
-    let spans = &simulation.spans[rank_idx];
-    for (op, span) in schedule.ranks()[rank_idx].iter().zip(spans) {
-        let cells = column_of(span.start_us)..column_of(span.end_us);
-        let text = op_text(*op, cells.len());
-        let (kind, cell) = op.parts().next().expect("an operation has a part");
-        let background = fill(kind, Hue::of(schedule, cell));
-        for (column, letter) in columns[cells].iter_mut().zip(text.chars()) {
+    for (span, text, background) in boxes {
+        let covered = column_of(span.start_us)..column_of(span.end_us);
+        let text = text(covered.len());
+        for (column, letter) in columns[covered].iter_mut().zip(text.chars()) {
             *column = (letter, Some(background));
         }
     }

@@ -80,7 +80,7 @@ pub fn overlap_events(overlap: &Overlap) -> Vec<Value> {
     events.extend(overlap.spans.iter().map(|span| {
         json!({
             "ph": "X", "pid": OVERLAP_PID, "tid": u32::from(span.stream == Stream::Comm),
-            "name": span.name, "cat": "overlap", "ts": span.start_us,
+            "name": format!("{}({})", span.name, span.pass.letter()), "cat": "overlap", "ts": span.start_us,
             "dur": span.end_us - span.start_us, "args": {"layer": span.layer_idx},
         })
     }));

@@ -14,7 +14,7 @@ use crate::pipeline::{Cell, Op, OpKind, Placement, Schedule, ScheduleKind};
 use crate::{Error, Result};
 
 /// Most cells (pp_stages times chunks) of a schedule: 16 ranks by 128 chunks are 2048.
-const MAX_NUM_CELLS: usize = 1 << 24;
+const MAX_NUM_CELLS: usize = 1 << 20;
 
 impl Schedule {
     /// Generates a schedule.
@@ -27,7 +27,7 @@ impl Schedule {
     /// # Errors
     ///
     /// [`Error::Value`] unless `num_pp_ranks >= 1`, `num_chunks >= 1`, the cells number at most
-    /// 2^24, and
+    /// 2^20, and
     ///
     /// - DualPipe: `num_pp_ranks` and `num_chunks` are even, `num_chunks >= 2 * num_pp_ranks`;
     /// - DualPipeV: `num_chunks >= 2 * num_pp_ranks`;
@@ -119,7 +119,7 @@ pub(crate) fn check_size(
         let expected = format!("at most {MAX_NUM_CELLS} pp_stages in all");
         return Err(Error::value(op, "num_pp_ranks", expected, num_pp_ranks));
     }
-    if too_many(num_chunks, num_pp_ranks * num_pp_stages_per_rank) {
+    if too_many(num_chunks, placement.num_pp_stages(num_pp_ranks)) {
         let expected = format!("at most {MAX_NUM_CELLS} cells (pp_stages times chunks)");
         return Err(Error::value(op, "num_chunks", expected, num_chunks));
     }

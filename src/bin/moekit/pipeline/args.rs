@@ -217,7 +217,7 @@ impl PipelineArgs {
         result.map(Some)
     }
 
-    pub fn costs(&self, num_pp_ranks: usize, overlap: Option<&Overlap>) -> Result<Costs> {
+    pub fn costs(&self, overlap: Option<&Overlap>) -> Result<Costs> {
         let times = match &self.times {
             None => Times::Uniform(self.stage_times(overlap)),
             Some(path) => {
@@ -229,12 +229,6 @@ impl PipelineArgs {
                 Times::PerRank(ranks.into_iter().map(pair).collect())
             }
         };
-        if let Some(SlowRankArg(slow)) = self.slow_rank
-            && slow.rank_idx >= num_pp_ranks
-        {
-            let expected = format!("a rank below {num_pp_ranks}");
-            return Err(Error::value("pipeline", "slow_rank", expected, slow.rank_idx));
-        }
         Ok(Costs {
             times,
             link: self.link(),
