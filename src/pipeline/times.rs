@@ -271,3 +271,28 @@ fn in_unit_interval(arg: &'static str, value: f64) -> Result<()> {
         Err(Error::value(OP, arg, "a number in [0, 1]", value))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_stays_within_its_part_and_averages_to_nothing() {
+        let jitter = Jitter { relative: 0.25, seed: 3 };
+        let factors: Vec<f64> = (0..8)
+            .flat_map(|rank_idx| (0..1000).map(move |op_idx| jitter.factor(rank_idx, op_idx)))
+            .collect();
+        assert!(factors.iter().all(|factor| (0.75..1.25).contains(factor)));
+        let mean = factors.iter().sum::<f64>() / factors.len() as f64;
+        // The mean of 8000 uniform draws has a standard deviation of 0.0016.
+        assert!((mean - 1.0).abs() < 0.008, "mean {mean}");
+        assert_ne!(jitter.factor(0, 1), jitter.factor(1, 0));
+    }
+
+    #[test]
+    fn links_cost_bytes_over_bandwidth() {
+        let link = Link { bandwidth_gbps: 50.0, message_bytes: 1e6, ..Link::default() };
+        assert_eq!(link.transfer_us(), 20.0);
+        assert_eq!(Link::default().transfer_us(), 0.0);
+    }
+}
