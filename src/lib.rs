@@ -6,6 +6,7 @@ pub mod error;
 pub mod gemm;
 pub mod moe;
 pub mod num;
+pub mod pipeline;
 pub mod tensor;
 mod topology;
 
