@@ -47,7 +47,11 @@ impl Rank {
             let wait =
                 Wait { op, step: "all_gather", peer, expected: key, started, by_message: true };
             self.wait(&wait, || self.gathered[peer].load(Ordering::Acquire))?;
-            gathered[peer] = self.engine().take_contribution(peer, key);
+            let contribution = self.engine().take_contribution(peer, key);
+            gathered[peer] = contribution.ok_or_else(|| {
+                let expected = "the same collective operations in the same order on every rank";
+                Error::value(op, "all_gather", expected, format!("another one on rank {peer}"))
+            })?;
         }
         Ok(gathered)
     }

@@ -57,18 +57,14 @@ impl Engine {
         self.transport.send(dst, frame)
     }
 
-    /// Removes the complete contribution of `src` to all-gather `key`, and any older one.
-    pub(super) fn take_contribution(&mut self, src: usize, key: u64) -> Vec<u8> {
+    /// Removes the contribution of `src` to all-gather `key`, and any older one; `None` if `src`
+    /// made none to this one.
+    pub(super) fn take_contribution(&mut self, src: usize, key: u64) -> Option<Vec<u8>> {
         let queue = &mut self.contributions[src];
         while queue.front().is_some_and(|front| front.key < key) {
             queue.pop_front();
         }
-        match queue.front() {
-            Some(front) if front.key == key => {
-                queue.pop_front().map(|front| front.bytes).unwrap_or_default()
-            }
-            _ => Vec::new(),
-        }
+        queue.pop_front_if(|front| front.key == key).map(|front| front.bytes)
     }
 
     /// Handles the frames that have arrived, a bounded number of them; returns whether any had.

@@ -12,7 +12,7 @@ use moekit::comm::{SymmetricBuffer, World, WorldOptions};
 use moekit::{Error, Result};
 use rustix::process::{Signal, getpid, kill_process};
 
-use crate::launch::{Nodes, launch};
+use crate::launch::{MAY_LOSE_RANKS, Nodes, launch};
 
 /// The rank that fails.
 const CULPRIT: usize = 1;
@@ -59,7 +59,7 @@ fn every_survivor_names_the_culprit(
 ) -> Result<(), Failed> {
     let folder = tempfile::tempdir()?;
     let args = ["rank", "fails", &nodes.to_string(), how, at, &folder.path().to_string_lossy()];
-    let outcome = launch(num_ranks, true, &args.map(String::from), LIMIT);
+    let outcome = launch(num_ranks, &MAY_LOSE_RANKS, &args.map(String::from), LIMIT);
     let mut steps = BTreeSet::new();
     for rank in (0..num_ranks).filter(|&rank| rank != CULPRIT) {
         let Ok(report) = fs::read_to_string(report_path(folder.path(), rank)) else {

@@ -64,15 +64,17 @@ pub fn mpirun() -> Result<PathBuf, String> {
     )
 }
 
+/// Open MPI carries messages by TCP, as between machines, where else it would copy memory.
+pub const OVER_TCP: [&str; 3] = ["--mca", "btl", "tcp,self"];
+/// Else mpirun ends the survivors before they can tell.
+pub const MAY_LOSE_RANKS: [&str; 1] = ["--enable-recovery"];
+
 /// Runs this program on `num_ranks` processes with `args`, for at most `limit`.
-pub fn launch(num_ranks: usize, may_lose_ranks: bool, args: &[String], limit: Duration) -> Outcome {
+pub fn launch(num_ranks: usize, options: &[&str], args: &[String], limit: Duration) -> Outcome {
     let mut command = Command::new(mpirun().expect("main should have found mpirun"));
     // UCX's one-sided component prints errors where it finds no network.
     command.args(["--allow-run-as-root", "--oversubscribe", "--mca", "osc", "^ucx"]);
-    if may_lose_ranks {
-        // Else mpirun ends the survivors before they can tell.
-        command.arg("--enable-recovery");
-    }
+    command.args(options);
     command.args(["-n", &num_ranks.to_string()]);
     command.arg(std::env::current_exe().expect("a program should know its path")).args(args);
     let mut child = command
