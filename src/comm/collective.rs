@@ -37,7 +37,7 @@ impl Rank {
                 let start = frame * MAX_PAYLOAD_BYTES;
                 let end = bytes.len().min(start + MAX_PAYLOAD_BYTES);
                 let header = Header::new(Kind::Gather, key, 0, bytes.len() as u64);
-                self.send((op, "all_gather"), peer, header, &bytes[start..end])?;
+                self.engine().send(peer, header, &bytes[start..end]);
             }
         }
         let started = Instant::now();

@@ -68,6 +68,8 @@ pub fn mpirun() -> Result<PathBuf, String> {
 pub const OVER_TCP: [&str; 3] = ["--mca", "btl", "tcp,self"];
 /// Else mpirun ends the survivors before they can tell.
 pub const MAY_LOSE_RANKS: [&str; 1] = ["--enable-recovery"];
+/// Open MPI's fault tolerance.
+pub const TELLS_OF_DEATHS: [&str; 2] = ["--with-ft", "ulfm"];
 
 /// Runs this program on `num_ranks` processes with `args`, for at most `limit`.
 pub fn launch(num_ranks: usize, options: &[&str], args: &[String], limit: Duration) -> Outcome {
