@@ -7,7 +7,7 @@ use libtest_mimic::{Failed, Trial};
 use moekit::comm::{World, WorldOptions};
 
 use crate::cases;
-use crate::launch::{Nodes, OVER_TCP, launch};
+use crate::launch::{AS_CHOSEN, Nodes, OVER_TCP, launch};
 
 /// A slow machine with all its ranks on two cores stays well below.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -17,7 +17,7 @@ pub fn trials() -> Vec<Trial> {
     for num_ranks in [2, 4, 8] {
         for nodes in Nodes::variants(num_ranks) {
             let name = format!("all_cases_pass::{num_ranks}_ranks::{nodes}_per_node");
-            trials.push(Trial::test(name, move || all_cases_pass(num_ranks, nodes, &[])));
+            trials.push(Trial::test(name, move || all_cases_pass(num_ranks, nodes, &AS_CHOSEN)));
         }
     }
     let nodes = Nodes(Some(1));
