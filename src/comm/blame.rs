@@ -1,12 +1,11 @@
 //! Whom to name when a wait fails.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::control::{AbortRecord, Status, WaitRecord, pack_text, unpack_text};
 use super::rank::Rank;
-use super::transport::Header;
 use super::wait::Wait;
-use crate::error::{Error, Result};
+use crate::error::Error;
 
 impl Rank {
     /// Returns a dead rank and the cause; the one waited for also if it closed its world.
@@ -54,22 +53,6 @@ impl Rank {
     pub(super) fn blame_late(&self, wait: &Wait, got: u64) -> Error {
         let link = self.last_link(wait.record(got));
         self.fail(&self.abort_record(&link, wait))
-    }
-
-    /// Sends a frame; a transport that refuses counts as the death of its receiver.
-    pub(super) fn send(
-        &self,
-        (op, step): (&'static str, &'static str),
-        dst: usize,
-        header: Header,
-        payload: &[u8],
-    ) -> Result<()> {
-        let sent = self.engine().send(dst, header, payload);
-        sent.map_err(|error| {
-            let started = Instant::now();
-            let wait = Wait { op, step, peer: dst, expected: 1, started, by_message: true };
-            self.blame_dead(&wait, 0, dst, &error.to_string())
-        })
     }
 
     /// Returns the error of a record that another rank published, after spreading it.

@@ -37,7 +37,7 @@ impl Rank {
                 let start = frame * MAX_PAYLOAD_BYTES;
                 let end = bytes.len().min(start + MAX_PAYLOAD_BYTES);
                 let header = Header::new(Kind::Gather, key, 0, bytes.len() as u64);
-                self.send((op, "all_gather"), peer, header, &bytes[start..end])?;
+                self.engine().send(peer, header, &bytes[start..end]);
             }
         }
         let started = Instant::now();
@@ -47,7 +47,11 @@ impl Rank {
             let wait =
                 Wait { op, step: "all_gather", peer, expected: key, started, by_message: true };
             self.wait(&wait, || self.gathered[peer].load(Ordering::Acquire))?;
-            gathered[peer] = self.engine().take_contribution(peer, key);
+            let contribution = self.engine().take_contribution(peer, key);
+            gathered[peer] = contribution.ok_or_else(|| {
+                let expected = "the same collective operations in the same order on every rank";
+                Error::value(op, "all_gather", expected, format!("another one on rank {peer}"))
+            })?;
         }
         Ok(gathered)
     }

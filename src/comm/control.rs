@@ -18,6 +18,8 @@ pub(super) enum Status {
     Left = 2,
     /// Its world was closed, together with all others.
     Closed = 3,
+    /// Not said by itself: the transport between nodes found that it has ended.
+    Lost = 4,
 }
 
 impl Status {
@@ -26,6 +28,7 @@ impl Status {
             1 => Self::Panicked,
             2 => Self::Left,
             3 => Self::Closed,
+            4 => Self::Lost,
             _ => Self::Running,
         }
     }
@@ -35,6 +38,7 @@ impl Status {
         match self {
             Self::Panicked => Some("its thread panicked"),
             Self::Left => Some("it left without closing its world"),
+            Self::Lost => Some("MPI lost its process"),
             Self::Running | Self::Closed => None,
         }
     }

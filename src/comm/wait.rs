@@ -64,12 +64,8 @@ impl Rank {
         let mut watch: Option<Watch> = None;
         let mut last_move = Instant::now();
         let outcome = loop {
-            if needs_frames || watch.is_some() {
-                match self.progress() {
-                    Ok(true) => last_move = Instant::now(),
-                    Ok(false) => {}
-                    Err(error) => break Err(error),
-                }
+            if (needs_frames || watch.is_some()) && self.progress() {
+                last_move = Instant::now();
             }
             let got = poll();
             if got >= wait.expected || !self.is_active(wait.peer) {

@@ -12,7 +12,9 @@ use moekit::comm::{SymmetricBuffer, World, WorldOptions};
 use moekit::{Error, Result};
 use rustix::process::{Signal, getpid, kill_process};
 
-use crate::launch::{Nodes, launch};
+use crate::launch::{
+    AS_CHOSEN, MAY_LOSE_RANKS, Nodes, OVER_TCP, TELLS_OF_DEATHS, can_tell_of_deaths, launch,
+};
 
 /// The rank that fails.
 const CULPRIT: usize = 1;
@@ -25,41 +27,85 @@ const HOWS: [&str; 5] = ["killed", "exits", "drops_its_world", "panics", "hangs"
 /// The step at which it does.
 const STEPS: [&str; 6] = ["barrier", "all_gather", "alloc", "signal", "ring", "close"];
 
-pub fn trials() -> Vec<Trial> {
-    let mut trials = Vec::new();
-    let mut add = |num_ranks: usize, nodes: Nodes, how: &'static str, at: &'static str| {
-        let name = format!(
-            "every_survivor_names_one_that::{how}::at_{at}::{num_ranks}_ranks::{nodes}_per_node"
-        );
-        let trial = move || every_survivor_names_the_culprit(num_ranks, nodes, how, at);
-        trials.push(Trial::test(name, trial));
-    };
-    for how in HOWS {
-        for at in STEPS {
-            add(4, Nodes(None), how, at);
-        }
-        for at in ["signal", "ring"] {
-            add(4, Nodes(Some(2)), how, at);
-            add(4, Nodes(Some(1)), how, at);
-        }
-        add(2, Nodes(None), how, "signal");
-        add(8, Nodes(None), how, "ring");
-    }
-    for how in ["killed", "hangs"] {
-        add(2, Nodes(Some(1)), how, "put");
-    }
-    trials
+/// How messages travel.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Link {
+    /// As mpirun chooses on one machine; a death on another node shows as silence.
+    Plain,
+    /// By TCP, as between machines, with Open MPI's fault tolerance, which tells of deaths: without
+    /// it, Open MPI aborts the survivors when a connection breaks.
+    TolerantTcp,
 }
 
-fn every_survivor_names_the_culprit(
+/// One launch.
+#[derive(Clone, Copy)]
+struct Scene {
     num_ranks: usize,
     nodes: Nodes,
-    how: &str,
-    at: &str,
-) -> Result<(), Failed> {
+    link: Link,
+    how: &'static str,
+    at: &'static str,
+}
+
+impl Scene {
+    fn all() -> Vec<Self> {
+        let mut scenes = Vec::new();
+        for how in HOWS {
+            let scene = |num_ranks, nodes, at| {
+                let nodes = Nodes(nodes);
+                Self { num_ranks, nodes, link: Link::Plain, how, at }
+            };
+            scenes.extend(STEPS.map(|at| scene(4, None, at)));
+            for at in ["signal", "ring"] {
+                let apart = scene(4, Some(1), at);
+                scenes.extend([scene(4, Some(2), at), apart]);
+                scenes.push(Self { link: Link::TolerantTcp, ..apart });
+            }
+            scenes.extend([scene(2, None, "signal"), scene(8, None, "ring")]);
+            if matches!(how, "killed" | "hangs") {
+                scenes.push(scene(2, Some(1), "put"));
+            }
+        }
+        scenes
+    }
+
+    fn name(&self) -> String {
+        let Self { num_ranks, nodes, link, how, at } = self;
+        let link = if *link == Link::Plain { "" } else { "_over_tcp" };
+        format!("a_rank_that::{how}::at_{at}::is_named::{num_ranks}_ranks::{nodes}_per_node{link}")
+    }
+
+    /// Whether an error of this kind tells all that the survivors can know.
+    fn fits(&self, kind: &str) -> bool {
+        // A process that was killed cannot say so to other nodes.
+        let is_silent = self.nodes.0.is_some() && self.link == Link::Plain;
+        match kind {
+            "late" => self.how == "hangs" || is_silent,
+            "died" => self.how != "hangs",
+            _ => false,
+        }
+    }
+}
+
+pub fn trials() -> Vec<Trial> {
+    let can_tell_of_deaths = can_tell_of_deaths();
+    let trial = |scene: Scene| {
+        Trial::test(scene.name(), move || every_survivor_names(&scene))
+            .with_ignored_flag(scene.link == Link::TolerantTcp && !can_tell_of_deaths)
+    };
+    Scene::all().into_iter().map(trial).collect()
+}
+
+fn every_survivor_names(scene: &Scene) -> Result<(), Failed> {
+    let Scene { num_ranks, nodes, link, how, at } = *scene;
     let folder = tempfile::tempdir()?;
     let args = ["rank", "fails", &nodes.to_string(), how, at, &folder.path().to_string_lossy()];
-    let outcome = launch(num_ranks, true, &args.map(String::from), LIMIT);
+    let mut options = MAY_LOSE_RANKS.to_vec();
+    match link {
+        Link::Plain => options.extend(AS_CHOSEN),
+        Link::TolerantTcp => options.extend(OVER_TCP.iter().chain(&TELLS_OF_DEATHS)),
+    }
+    let outcome = launch(num_ranks, &options, &args.map(String::from), LIMIT);
     let mut steps = BTreeSet::new();
     for rank in (0..num_ranks).filter(|&rank| rank != CULPRIT) {
         let Ok(report) = fs::read_to_string(report_path(folder.path(), rank)) else {
@@ -71,9 +117,7 @@ fn every_survivor_names_the_culprit(
         if peer != CULPRIT.to_string() {
             return Err(format!("rank {rank} names {peer}: {message}").into());
         }
-        // Between nodes, and on the way into one that hangs, a death may show as silence.
-        if how == "hangs" && kind != "late" || how != "hangs" && nodes.0.is_none() && kind != "died"
-        {
+        if !scene.fits(kind) {
             return Err(format!("rank {rank}: {message}").into());
         }
         steps.insert(step.to_string());

@@ -64,15 +64,31 @@ pub fn mpirun() -> Result<PathBuf, String> {
     )
 }
 
+/// Open MPI chooses; but looking for libfabric's networks would take each launch a second.
+pub const AS_CHOSEN: [&str; 3] = ["--mca", "btl", "^ofi"];
+/// Open MPI carries messages by TCP, as between machines, where else it would copy memory.
+pub const OVER_TCP: [&str; 3] = ["--mca", "btl", "tcp,self"];
+/// Else mpirun ends the survivors before they can tell.
+pub const MAY_LOSE_RANKS: [&str; 1] = ["--enable-recovery"];
+/// Open MPI's fault tolerance, from its version 5.
+pub const TELLS_OF_DEATHS: [&str; 2] = ["--with-ft", "ulfm"];
+
+/// Whether this mpirun knows [`TELLS_OF_DEATHS`].
+pub fn can_tell_of_deaths() -> bool {
+    let version = mpirun().ok().and_then(|path| Command::new(path).arg("--version").output().ok());
+    let version = version.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let major = version.as_deref().and_then(|text| {
+        text.lines().next()?.split_whitespace().last()?.split('.').next()?.parse::<u32>().ok()
+    });
+    major.is_some_and(|major| major >= 5)
+}
+
 /// Runs this program on `num_ranks` processes with `args`, for at most `limit`.
-pub fn launch(num_ranks: usize, may_lose_ranks: bool, args: &[String], limit: Duration) -> Outcome {
+pub fn launch(num_ranks: usize, options: &[&str], args: &[String], limit: Duration) -> Outcome {
     let mut command = Command::new(mpirun().expect("main should have found mpirun"));
     // UCX's one-sided component prints errors where it finds no network.
     command.args(["--allow-run-as-root", "--oversubscribe", "--mca", "osc", "^ucx"]);
-    if may_lose_ranks {
-        // Else mpirun ends the survivors before they can tell.
-        command.arg("--enable-recovery");
-    }
+    command.args(options);
     command.args(["-n", &num_ranks.to_string()]);
     command.arg(std::env::current_exe().expect("a program should know its path")).args(args);
     let mut child = command

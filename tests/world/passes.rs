@@ -7,7 +7,7 @@ use libtest_mimic::{Failed, Trial};
 use moekit::comm::{World, WorldOptions};
 
 use crate::cases;
-use crate::launch::{Nodes, launch};
+use crate::launch::{AS_CHOSEN, Nodes, OVER_TCP, launch};
 
 /// A slow machine with all its ranks on two cores stays well below.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -17,14 +17,17 @@ pub fn trials() -> Vec<Trial> {
     for num_ranks in [2, 4, 8] {
         for nodes in Nodes::variants(num_ranks) {
             let name = format!("all_cases_pass::{num_ranks}_ranks::{nodes}_per_node");
-            trials.push(Trial::test(name, move || all_cases_pass(num_ranks, nodes)));
+            trials.push(Trial::test(name, move || all_cases_pass(num_ranks, nodes, &AS_CHOSEN)));
         }
     }
+    let nodes = Nodes(Some(1));
+    let name = format!("all_cases_pass::4_ranks::{nodes}_per_node_over_tcp");
+    trials.push(Trial::test(name, move || all_cases_pass(4, nodes, &OVER_TCP)));
     trials
 }
 
 /// A case that fails ends its world; the ones after it run in a fresh one.
-fn all_cases_pass(num_ranks: usize, nodes: Nodes) -> Result<(), Failed> {
+fn all_cases_pass(num_ranks: usize, nodes: Nodes, options: &[&str]) -> Result<(), Failed> {
     let wanted = std::env::var("MOEKIT_WORLD_CASE").unwrap_or_default();
     let mut names: Vec<String> = cases::all().iter().map(|(name, _)| name.to_string()).collect();
     names.retain(|name| name.contains(&wanted));
@@ -32,7 +35,7 @@ fn all_cases_pass(num_ranks: usize, nodes: Nodes) -> Result<(), Failed> {
     while !names.is_empty() {
         let mut args = vec!["rank".into(), "passes".into(), nodes.to_string()];
         args.extend(names.iter().cloned());
-        let outcome = launch(num_ranks, false, &args, LIMIT);
+        let outcome = launch(num_ranks, options, &args, LIMIT);
         let passed = outcome.stdout.lines().filter_map(|line| line.strip_prefix("passed: "));
         let num_passed = passed.zip(&names).take_while(|(passed, name)| passed == name).count();
         names.drain(..num_passed);

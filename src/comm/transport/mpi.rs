@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use mpi::environment::{self, Threading, Universe};
 use mpi::ffi::{self, MPI_Comm, MPI_Request, MPI_Status};
 
-use super::{FramePool, Transport};
+use super::{Arrival, FramePool, Transport};
 use crate::error::{Error, Result};
 
 const OP: &str = "World::mpi";
@@ -37,6 +37,11 @@ pub(in crate::comm) struct MpiTransport {
     num_outstanding: Vec<usize>,
     /// In the order in which the frames were matched.
     receiving: VecDeque<InFlight>,
+    /// Whether each rank still answers, and which losses were not told yet.
+    is_lost: Vec<bool>,
+    untold_losses: Vec<usize>,
+    /// With a failed process in the communicator, probing for any source fails.
+    probes_each: bool,
     pool: FramePool,
     is_finished: bool,
 }
@@ -81,34 +86,76 @@ impl MpiTransport {
             sending: (0..num_ranks).map(|_| VecDeque::new()).collect(),
             num_outstanding: vec![0; num_ranks],
             receiving: VecDeque::new(),
+            is_lost: vec![false; num_ranks],
+            untold_losses: Vec::new(),
+            probes_each: false,
             pool: FramePool::default(),
             is_finished: false,
         })
     }
 
     /// Takes back the frames to `dst` that have left.
-    fn collect_sent(&mut self, dst: usize) -> Result<()> {
+    fn collect_sent(&mut self, dst: usize) {
         while let Some(front) = self.sending[dst].front_mut() {
-            if !test(&mut front.request)? {
-                break;
-            }
-            if let Some(sent) = self.sending[dst].pop_front() {
-                self.num_outstanding[dst] -= sent.num_bytes;
-                self.pool.put_back(sent.frame);
+            match test(&mut front.request) {
+                Ok(false) => break,
+                Ok(true) => {
+                    if let Some(sent) = self.sending[dst].pop_front() {
+                        self.num_outstanding[dst] -= sent.num_bytes;
+                        self.pool.put_back(sent.frame);
+                    }
+                }
+                Err(error) => return self.lose(dst, &error),
             }
         }
-        Ok(())
     }
 
-    /// Starts receiving a frame that has arrived; returns whether there was one.
-    fn match_arrived(&mut self) -> Result<bool> {
+    /// Gives up on a rank to which MPI has no connection any more.
+    fn lose(&mut self, peer: usize, error: &Error) {
+        if !std::mem::replace(&mut self.is_lost[peer], true) {
+            tracing::debug!(peer, %error, "MPI lost a rank");
+            self.untold_losses.push(peer);
+        }
+        // MPI may not be done with these frames: leak them.
+        self.num_outstanding[peer] = 0;
+        self.sending[peer].drain(..).for_each(std::mem::forget);
+        let (lost, kept) = self.receiving.drain(..).partition(|frame| frame.peer == peer);
+        self.receiving = kept;
+        VecDeque::into_iter(lost).for_each(std::mem::forget);
+    }
+
+    /// Starts receiving frames that have arrived; returns whether there were any.
+    fn match_arrived(&mut self) -> bool {
+        if !self.probes_each {
+            // SAFETY: a constant of the library.
+            let any_source = unsafe { ffi::RSMPI_ANY_SOURCE };
+            match self.match_from(any_source) {
+                Ok(is_there) => return is_there,
+                Err(error) => tracing::debug!(%error, "from now on each rank is probed"),
+            }
+            self.probes_each = true;
+        }
+        let mut is_there = false;
+        for src in 0..self.num_ranks {
+            if !self.is_lost[src] {
+                match self.match_from(src as c_int) {
+                    Ok(is_from_src) => is_there |= is_from_src,
+                    Err(error) => self.lose(src, &error),
+                }
+            }
+        }
+        is_there
+    }
+
+    /// Starts receiving a frame that has arrived from `source`; returns whether there was one.
+    fn match_from(&mut self, source: c_int) -> Result<bool> {
         let mut is_there = 0;
         let mut message = MaybeUninit::uninit();
         let mut status = MaybeUninit::<MPI_Status>::uninit();
         // SAFETY: the communicator is live, and the out-pointers are to locals.
         check(unsafe {
             ffi::MPI_Improbe(
-                ffi::RSMPI_ANY_SOURCE,
+                source,
                 TAG,
                 self.comm,
                 &raw mut is_there,
@@ -129,7 +176,8 @@ impl MpiTransport {
         frame.reserve(num_bytes as usize);
         let mut request = MaybeUninit::uninit();
         // SAFETY: the frame has room for `num_bytes`; its heap memory neither moves nor goes until
-        // the request is complete, because `receiving` keeps it and `finish` leaks what is left.
+        // the request is complete, because `receiving` keeps it, and `lose` and `finish` leak what is
+        // left.
         let request = unsafe {
             check(ffi::MPI_Imrecv(
                 frame.as_mut_ptr().cast(),
@@ -144,29 +192,16 @@ impl MpiTransport {
         Ok(true)
     }
 
-    fn has_outstanding(&mut self) -> bool {
-        (0..self.num_ranks)
-            .any(|dst| self.collect_sent(dst).is_ok() && self.num_outstanding[dst] > 0)
-    }
-}
-
-impl Transport for MpiTransport {
-    fn send(&mut self, dst: usize, frame: Vec<u8>) -> Result<()> {
-        if self.is_finished {
-            return Ok(());
-        }
-        self.collect_sent(dst)?;
+    fn start_sending(&self, dst: usize, frame: Vec<u8>) -> Result<InFlight> {
         let num_bytes = frame.len();
-        let count = c_int::try_from(num_bytes).map_err(|_| {
-            Error::value("send", "frame", format!("at most {} bytes", c_int::MAX), num_bytes)
-        })?;
         let mut request = MaybeUninit::uninit();
-        // SAFETY: the frame has `count` bytes, and its heap memory neither moves nor goes until the
-        // request is complete: `sending` keeps it and `finish` leaks what is left.
+        // SAFETY: the frame has `num_bytes` bytes (far fewer than a c_int counts), and its heap
+        // memory neither moves nor goes until the request is complete: `sending` keeps it, and
+        // `lose` and `finish` leak what is left.
         let request = unsafe {
             check(ffi::MPI_Isend(
                 frame.as_ptr().cast(),
-                count,
+                num_bytes as c_int,
                 ffi::RSMPI_UINT8_T,
                 dst as c_int,
                 TAG,
@@ -175,37 +210,62 @@ impl Transport for MpiTransport {
             ))?;
             request.assume_init()
         };
-        self.num_outstanding[dst] += num_bytes;
-        self.sending[dst].push_back(InFlight { peer: dst, frame, num_bytes, request });
-        Ok(())
+        Ok(InFlight { peer: dst, frame, num_bytes, request })
     }
 
-    fn receive(&mut self) -> Result<Option<(usize, Vec<u8>)>> {
-        if self.is_finished {
-            return Ok(None);
+    fn has_outstanding(&mut self) -> bool {
+        (0..self.num_ranks).any(|dst| self.num_outstanding_bytes(dst) > 0)
+    }
+}
+
+impl Transport for MpiTransport {
+    fn send(&mut self, dst: usize, frame: Vec<u8>) {
+        if self.is_finished || self.is_lost[dst] {
+            return;
         }
-        while self.receiving.len() < MAX_RECEIVING && self.match_arrived()? {}
-        for idx in 0..self.receiving.len() {
-            let peer = self.receiving[idx].peer;
+        self.collect_sent(dst);
+        match self.start_sending(dst, frame) {
+            Ok(in_flight) => {
+                self.num_outstanding[dst] += in_flight.num_bytes;
+                self.sending[dst].push_back(in_flight);
+            }
+            Err(error) => self.lose(dst, &error),
+        }
+    }
+
+    fn receive(&mut self) -> Option<Arrival> {
+        if self.is_finished {
+            return None;
+        }
+        while self.receiving.len() < MAX_RECEIVING && self.match_arrived() {}
+        let mut idx = 0;
+        while let Some(receiving) = self.receiving.get(idx) {
+            let peer = receiving.peer;
             // Frames of one rank are handed out in order.
             let is_next = self.receiving.iter().take(idx).all(|earlier| earlier.peer != peer);
-            if is_next
-                && test(&mut self.receiving[idx].request)?
-                && let Some(mut done) = self.receiving.remove(idx)
-            {
-                // SAFETY: MPI has written `num_bytes` bytes into the reserved room.
-                unsafe { done.frame.set_len(done.num_bytes) };
-                return Ok(Some((done.peer, done.frame)));
+            match is_next.then(|| test(&mut self.receiving[idx].request)) {
+                Some(Err(error)) => {
+                    self.lose(peer, &error);
+                    idx = 0;
+                    continue;
+                }
+                Some(Ok(true)) => {
+                    let Some(mut done) = self.receiving.remove(idx) else { break };
+                    // SAFETY: MPI has written `num_bytes` bytes into the reserved room.
+                    unsafe { done.frame.set_len(done.num_bytes) };
+                    return Some(Arrival::Frame { src: peer, frame: done.frame });
+                }
+                Some(Ok(false)) | None => idx += 1,
             }
         }
-        Ok(None)
+        self.untold_losses.pop().map(|src| Arrival::Lost { src })
     }
 
-    fn num_outstanding_bytes(&mut self, dst: usize) -> Result<usize> {
+    fn num_outstanding_bytes(&mut self, dst: usize) -> usize {
         if !self.is_finished {
-            self.collect_sent(dst)?;
+            self.collect_sent(dst);
         }
-        Ok(self.num_outstanding[dst])
+        self.num_outstanding[dst]
     }
 
     fn pool(&mut self) -> &mut FramePool {
@@ -223,7 +283,10 @@ impl Transport for MpiTransport {
         if clean {
             self.flush(Duration::from_secs(1));
         }
-        let can_finalize = clean && !self.has_outstanding() && self.receiving.is_empty();
+        let can_finalize = clean
+            && !self.is_lost.contains(&true)
+            && !self.has_outstanding()
+            && self.receiving.is_empty();
         self.is_finished = true;
         let universe = self.universe.take();
         if can_finalize {
