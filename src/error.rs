@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::pipeline::Problem;
 use crate::tensor::Dtype;
 
 /// The crate's result.
@@ -193,6 +194,10 @@ pub enum Error {
         /// The system's error.
         source: std::io::Error,
     },
+
+    /// A pipeline schedule is not valid.
+    #[error("pipeline schedule: {0}")]
+    Schedule(Problem),
 
     /// Memory for `arg` could not be had.
     #[error("{op}: no room for `{arg}` of {bytes} bytes: {reason}")]

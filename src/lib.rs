@@ -3,8 +3,10 @@
 pub mod backend;
 pub mod comm;
 pub mod error;
+pub mod gemm;
 pub mod moe;
 pub mod num;
+pub mod pipeline;
 pub mod tensor;
 mod topology;
 

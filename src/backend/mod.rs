@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::comm::World;
 use crate::error::Result;
+use crate::gemm::{GemmArgs, GroupedGemmArgs, KGroupedGemmArgs, MaskedGemmArgs};
 use crate::moe::Activation;
 use crate::moe::combine::{CombineRecvArgs, CombineSendArgs};
 use crate::moe::dispatch::{DispatchGatherArgs, DispatchRecvArgs, DispatchSendArgs};
@@ -109,6 +110,46 @@ pub trait Backend: Clone + Send + Sync + 'static {
         num_bytes: usize,
         num_signals: usize,
     ) -> Result<Self::Symmetric>;
+
+    /// Multiplies two matrices; see [`GemmArgs`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the driver; [`crate::Error::KernelsNotBuilt`].
+    fn gemm_nt(&self, stream: &Self::Stream, args: GemmArgs<'_, Self>) -> Result<()>;
+
+    /// Multiplies every group's rows with its weights, contiguous layout; see [`GroupedGemmArgs`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the driver; [`crate::Error::KernelsNotBuilt`].
+    fn m_grouped_gemm_nt_contiguous(
+        &self,
+        stream: &Self::Stream,
+        args: GroupedGemmArgs<'_, Self>,
+    ) -> Result<()>;
+
+    /// Multiplies every group's rows with its weights, masked layout; see [`MaskedGemmArgs`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the driver; [`crate::Error::KernelsNotBuilt`].
+    fn m_grouped_gemm_nt_masked(
+        &self,
+        stream: &Self::Stream,
+        args: MaskedGemmArgs<'_, Self>,
+    ) -> Result<()>;
+
+    /// Adds every group's product along K to its result; see [`KGroupedGemmArgs`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the driver; [`crate::Error::KernelsNotBuilt`].
+    fn k_grouped_gemm_nt_contiguous(
+        &self,
+        stream: &Self::Stream,
+        args: KGroupedGemmArgs<'_, Self>,
+    ) -> Result<()>;
 
     /// Routes tokens to experts; see [`GateArgs`].
     ///

@@ -36,8 +36,9 @@ pub(super) fn alloc_symmetric(
     });
 
     let offers = exchange_offers(rank, &layout, own.as_ref().map(|(_, ticket)| *ticket))?;
+    check_extents(&offers)?;
     let (own, _) = own?;
-    check_offers(rank, &layout, &offers)?;
+    check_ready(&layout, &offers)?;
 
     // Registered before the second exchange: after it, peers may put.
     rank.engine().register(id, &own, layout);
@@ -86,8 +87,8 @@ fn parse_offer(message: &[u8]) -> Option<(Offer, String)> {
     Some((bytemuck::pod_read_unaligned(offer), String::from_utf8_lossy(reason).into_owned()))
 }
 
-/// Every rank must want the same extents and have its segment; the lowest deviant is named.
-fn check_offers(rank: &Rank, layout: &Layout, offers: &[Vec<u8>]) -> Result<()> {
+/// Every rank must want the same extents; the lowest deviant is named.
+fn check_extents(offers: &[Vec<u8>]) -> Result<()> {
     let mut reference: Option<(usize, Offer)> = None;
     for (peer, message) in offers.iter().enumerate() {
         let Some((offer, _)) = parse_offer(message) else { continue };
@@ -102,9 +103,13 @@ fn check_offers(rank: &Rank, layout: &Layout, offers: &[Vec<u8>]) -> Result<()> 
             }
         }
     }
+    Ok(())
+}
+
+/// Every rank must have its segment.
+fn check_ready(layout: &Layout, offers: &[Vec<u8>]) -> Result<()> {
     for (peer, message) in offers.iter().enumerate() {
-        let Some((offer, reason)) = parse_offer(message) else { continue };
-        if offer.is_ready == 0 && peer != rank.rank_idx {
+        if let Some((Offer { is_ready: 0, .. }, reason)) = parse_offer(message) {
             return Err(Error::OutOfMemory {
                 op: OP,
                 arg: "num_bytes",

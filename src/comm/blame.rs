@@ -42,10 +42,10 @@ impl Rank {
     pub(super) fn blame_dead(&self, wait: &Wait, got: u64, dead: usize, cause: &str) -> Error {
         let record = AbortRecord {
             died: 1,
+            culprit: dead as u64,
             cause: pack_text(cause),
             ..self.abort_record(&wait.record(got), wait)
         };
-        let record = AbortRecord { culprit: dead as u64, ..record };
         self.fail(&record)
     }
 

@@ -30,14 +30,14 @@ impl Rank {
     pub(super) fn all_gather(&self, op: &'static str, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
         self.check_active(op)?;
         let key = self.next_collective_key();
-        let total = bytes.len() as u64;
+        // Empty bytes go as one empty frame.
+        let num_frames = bytes.len().div_ceil(MAX_PAYLOAD_BYTES).max(1);
         for peer in self.active_peers() {
-            let mut engine = self.engine();
-            if bytes.is_empty() {
-                engine.send(peer, Header::new(Kind::Gather, key, 0, 0), &[])?;
-            }
-            for chunk in bytes.chunks(MAX_PAYLOAD_BYTES) {
-                engine.send(peer, Header::new(Kind::Gather, key, 0, total), chunk)?;
+            for frame in 0..num_frames {
+                let start = frame * MAX_PAYLOAD_BYTES;
+                let end = bytes.len().min(start + MAX_PAYLOAD_BYTES);
+                let header = Header::new(Kind::Gather, key, 0, bytes.len() as u64);
+                self.engine().send(peer, header, &bytes[start..end]);
             }
         }
         let started = Instant::now();
@@ -47,7 +47,11 @@ impl Rank {
             let wait =
                 Wait { op, step: "all_gather", peer, expected: key, started, by_message: true };
             self.wait(&wait, || self.gathered[peer].load(Ordering::Acquire))?;
-            gathered[peer] = self.engine().take_contribution(peer, key);
+            let contribution = self.engine().take_contribution(peer, key);
+            gathered[peer] = contribution.ok_or_else(|| {
+                let expected = "the same collective operations in the same order on every rank";
+                Error::value(op, "all_gather", expected, format!("another one on rank {peer}"))
+            })?;
         }
         Ok(gathered)
     }

@@ -18,6 +18,8 @@ pub(super) enum Status {
     Left = 2,
     /// Its world was closed, together with all others.
     Closed = 3,
+    /// Not said by itself: the transport between nodes found that it has ended.
+    Lost = 4,
 }
 
 impl Status {
@@ -26,6 +28,7 @@ impl Status {
             1 => Self::Panicked,
             2 => Self::Left,
             3 => Self::Closed,
+            4 => Self::Lost,
             _ => Self::Running,
         }
     }
@@ -35,6 +38,7 @@ impl Status {
         match self {
             Self::Panicked => Some("its thread panicked"),
             Self::Left => Some("it left without closing its world"),
+            Self::Lost => Some("MPI lost its process"),
             Self::Running | Self::Closed => None,
         }
     }
@@ -166,5 +170,60 @@ impl ControlPage {
 
     pub(super) fn set_status(&self, status: Status) {
         self.status.store(status as u32, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+
+    fn slot<const NUM_WORDS: usize>() -> Slot<NUM_WORDS> {
+        let words = std::array::from_fn(|_| AtomicU64::new(0));
+        Slot { seq: AtomicU64::new(0), words }
+    }
+
+    #[test]
+    fn a_text_that_does_not_fit_is_cut_between_characters() {
+        assert_eq!(unpack_text(&pack_text::<8>("dispatch")), "dispatch");
+        assert_eq!(unpack_text(&pack_text::<8>("dispatched")), "dispatch");
+        assert_eq!(unpack_text(&pack_text::<8>("1234567é")), "1234567");
+        assert_eq!(unpack_text(&pack_text::<8>("")), "");
+    }
+
+    #[test]
+    fn a_slot_takes_a_write_only_at_the_seq_that_the_writer_saw() {
+        let slot = slot::<2>();
+        assert!(slot.read::<[u64; 2]>().is_none(), "nothing was written yet");
+        assert!(slot.replace(0, &[1u64, 2]));
+        assert_eq!(slot.read(), Some((2, [1u64, 2])));
+        assert!(!slot.replace(0, &[3u64, 4]), "another write came first");
+        assert!(!slot.replace(3, &[3u64, 4]), "a write is never under way for its own writer");
+        assert!(slot.replace(2, &[3u64, 4]));
+        assert_eq!(slot.read(), Some((4, [3u64, 4])));
+    }
+
+    #[test]
+    fn a_reader_never_sees_parts_of_two_records() {
+        let slot = slot::<16>();
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let mut num_seen = 0;
+                    while !is_over.load(Ordering::Relaxed) || num_seen == 0 {
+                        if let Some((_, record)) = slot.read::<[u64; 16]>() {
+                            num_seen += 1;
+                            assert_eq!(record, [record[0]; 16]);
+                        }
+                    }
+                });
+            }
+            for value in 0..200_000u64 {
+                assert!(slot.replace(slot.seq(), &[value; 16]));
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
     }
 }

@@ -8,8 +8,7 @@ use super::control::{AbortRecord, Status, WaitRecord};
 use super::rank::Rank;
 use super::segment::Segment;
 use super::symmetric::Layout;
-use super::transport::{Header, Kind, Transport};
-use crate::error::Result;
+use super::transport::{Arrival, Header, Kind, Transport};
 
 /// Payload of one frame at most; longer data travels in several.
 pub(super) const MAX_PAYLOAD_BYTES: usize = 1 << 20;
@@ -50,38 +49,39 @@ impl Engine {
         self.buffers.insert(buffer_id, (Arc::downgrade(segment), layout));
     }
 
-    pub(super) fn send(&mut self, dst: usize, header: Header, payload: &[u8]) -> Result<()> {
+    pub(super) fn send(&mut self, dst: usize, header: Header, payload: &[u8]) {
         let mut frame = self.transport.pool().take();
         frame.extend_from_slice(bytemuck::bytes_of(&header));
         frame.extend_from_slice(payload);
-        self.transport.send(dst, frame)
+        self.transport.send(dst, frame);
     }
 
-    /// Removes the complete contribution of `src` to all-gather `key`, and any older one.
-    pub(super) fn take_contribution(&mut self, src: usize, key: u64) -> Vec<u8> {
+    /// Removes the contribution of `src` to all-gather `key`, and any older one; `None` if `src`
+    /// made none to this one.
+    pub(super) fn take_contribution(&mut self, src: usize, key: u64) -> Option<Vec<u8>> {
         let queue = &mut self.contributions[src];
         while queue.front().is_some_and(|front| front.key < key) {
             queue.pop_front();
         }
-        match queue.front() {
-            Some(front) if front.key == key => {
-                queue.pop_front().map(|front| front.bytes).unwrap_or_default()
-            }
-            _ => Vec::new(),
-        }
+        queue.pop_front_if(|front| front.key == key).map(|front| front.bytes)
     }
 
-    /// Handles the frames that have arrived, a bounded number of them.
-    pub(super) fn progress(&mut self, rank: &Rank) -> Result<()> {
-        for _ in 0..64 {
-            let Some((src, frame)) = self.transport.receive()? else { break };
-            match Header::split(&frame) {
-                Some((header, payload)) => self.handle(rank, src, &header, payload),
-                None => tracing::warn!(src, "dropped a frame that is shorter than its header"),
+    /// Handles the frames that have arrived, a bounded number of them; returns whether any had.
+    pub(super) fn progress(&mut self, rank: &Rank) -> bool {
+        for num_handled in 0..64 {
+            match self.transport.receive() {
+                None => return num_handled > 0,
+                Some(Arrival::Lost { src }) => rank.lost(src),
+                Some(Arrival::Frame { src, frame }) => {
+                    match Header::split(&frame) {
+                        Some((header, payload)) => self.handle(rank, src, &header, payload),
+                        None => tracing::warn!(src, "dropped a frame shorter than its header"),
+                    }
+                    self.transport.pool().put_back(frame);
+                }
             }
-            self.transport.pool().put_back(frame);
         }
-        Ok(())
+        true
     }
 
     fn handle(&mut self, rank: &Rank, src: usize, header: &Header, payload: &[u8]) {

@@ -16,6 +16,8 @@ mod blame;
 mod collective;
 mod control;
 mod engine;
+#[cfg(feature = "mpi")]
+mod processes;
 mod rank;
 mod segment;
 mod symmetric;

@@ -83,6 +83,12 @@ impl Rank {
         }
     }
 
+    /// Takes the messages out of a rank that only served to find out who is where.
+    #[cfg(feature = "mpi")]
+    pub(super) fn into_engine(self) -> Engine {
+        self.engine.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn num_ranks(&self) -> usize {
         self.node_of.len()
     }
@@ -146,11 +152,12 @@ impl Rank {
         lock(&self.engine)
     }
 
-    /// Handles arrived frames, unless another thread of this rank is at it.
-    pub(super) fn progress(&self) -> Result<()> {
+    /// Handles arrived frames, unless another thread of this rank is at it; returns whether there
+    /// were any.
+    pub(super) fn progress(&self) -> bool {
         match self.engine.try_lock() {
             Ok(mut engine) => engine.progress(self),
-            Err(_) => Ok(()),
+            Err(_) => false,
         }
     }
 
@@ -170,10 +177,7 @@ impl Rank {
     pub(super) fn tell_other_nodes(&self, header: Header, payload: &[u8]) {
         let mut engine = self.engine();
         for peer in self.remote_peers() {
-            // Who cannot be reached finds out by its own timeout.
-            if let Err(error) = engine.send(peer, header, payload) {
-                tracing::debug!(peer, %error, "a control message was not sent");
-            }
+            engine.send(peer, header, payload);
         }
     }
 
@@ -186,6 +190,14 @@ impl Rank {
         }
     }
 
+    /// Notes that the transport lost a rank. One of this node shows its end itself, and better.
+    pub(super) fn lost(&self, src: usize) {
+        let control = self.control(src);
+        if !self.is_local(src) && control.status() == Status::Running {
+            control.set_status(Status::Lost);
+        }
+    }
+
     pub(super) fn asked_by(&self, peer: usize) {
         self.askers[peer].store(true, Ordering::Relaxed);
     }
@@ -195,7 +207,7 @@ impl Rank {
         for peer in self.remote_peers() {
             if self.askers[peer].swap(false, Ordering::Relaxed) {
                 let header = Header::new(Kind::WaitState, 0, 0, 0);
-                let _ = self.engine().send(peer, header, bytemuck::bytes_of(wait));
+                self.engine().send(peer, header, bytemuck::bytes_of(wait));
             }
         }
     }

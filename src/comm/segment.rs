@@ -47,6 +47,64 @@ impl Segment {
         Ok(segment)
     }
 
+    /// Maps fresh zeroed memory that other processes of the machine can map too.
+    #[cfg(feature = "mpi")]
+    pub(super) fn in_memfd(op: &'static str, arg: &'static str, num_bytes: usize) -> Result<Self> {
+        use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, ftruncate, memfd_create};
+
+        let num_bytes = round_to_pages(op, arg, num_bytes)?;
+        check_room(op, arg, num_bytes)?;
+        let file = memfd_create("moekit", MemfdFlags::CLOEXEC)
+            .map_err(|error| Error::io(op, "memfd", error.into()))?;
+        ftruncate(&file, num_bytes as u64)
+            .map_err(|error| out_of_memory(op, arg, num_bytes, error))?;
+        let segment = Self::map_file(op, arg, file, num_bytes)?;
+        // SAFETY: the range is this segment's own mapping, in which nothing is kept yet. Faulting
+        // it in is how it gets huge pages, where there are any; `fallocate` would take small ones.
+        let _ = unsafe { mm::madvise(segment.ptr().cast(), num_bytes, Advice::LinuxPopulateWrite) };
+        // All pages now: a page that cannot be had later would be a SIGBUS in whoever touches it.
+        if let Some(file) = segment.file() {
+            fallocate(file, FallocateFlags::empty(), 0, num_bytes as u64)
+                .map_err(|error| out_of_memory(op, arg, num_bytes, error))?;
+        }
+        Ok(segment)
+    }
+
+    /// Maps the whole of a memory file that a peer made.
+    #[cfg(feature = "mpi")]
+    pub(super) fn map_peer(file: std::os::fd::OwnedFd) -> Result<Self> {
+        let op = "map a peer's memory";
+        let stat =
+            rustix::fs::fstat(&file).map_err(|error| Error::io(op, "memfd", error.into()))?;
+        Self::map_file(op, "a peer's segment", file, stat.st_size as usize)
+    }
+
+    #[cfg(feature = "mpi")]
+    fn map_file(
+        op: &'static str,
+        arg: &'static str,
+        file: std::os::fd::OwnedFd,
+        num_bytes: usize,
+    ) -> Result<Self> {
+        // SAFETY: a null hint without MAP_FIXED replaces no mapping.
+        let address =
+            unsafe { mm::mmap(ptr::null_mut(), num_bytes, PROTECTION, MapFlags::SHARED, &file, 0) };
+        let address = address.map_err(|error| out_of_memory(op, arg, num_bytes, error))?;
+        let segment = Self {
+            ptr: NonNull::new(address.cast()).expect("mmap should not map page zero"),
+            num_bytes,
+            file: Some(file),
+        };
+        segment.prefer_huge_pages();
+        Ok(segment)
+    }
+
+    /// The memory file behind the segment, if it has one.
+    #[cfg(feature = "mpi")]
+    pub(super) fn file(&self) -> Option<&std::os::fd::OwnedFd> {
+        self.file.as_ref()
+    }
+
     /// Address of the first byte, a multiple of [`PAGE_BYTES`].
     pub(super) fn ptr(&self) -> *mut u8 {
         self.ptr.as_ptr()

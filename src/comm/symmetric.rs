@@ -191,32 +191,44 @@ impl SymmetricBuffer {
         dst_offset: usize,
         src: &[u8],
     ) -> Result<()> {
-        let rank = &self.buffer.rank;
         for (chunk_idx, chunk) in src.chunks(MAX_PAYLOAD_BYTES).enumerate() {
-            let has_room = || match rank.engine().transport.num_outstanding_bytes(dst) {
-                Ok(num_bytes) => u64::from(num_bytes < MAX_OUTSTANDING_BYTES),
-                // The send below meets the same error and returns it.
-                Err(_) => 1,
-            };
-            let started = Instant::now();
-            let wait = Wait { op, step, peer: dst, expected: 1, started, by_message: true };
-            rank.wait(&wait, has_room)?;
             let offset = dst_offset + chunk_idx * MAX_PAYLOAD_BYTES;
             let header = Header::new(Kind::Put, self.buffer.id, offset as u64, 0);
-            rank.engine().send(dst, header, chunk)?;
+            self.send_when_there_is_room(op, step, dst, header, chunk)?;
         }
+        Ok(())
+    }
+
+    fn send_when_there_is_room(
+        &self,
+        op: &'static str,
+        step: &'static str,
+        dst: usize,
+        header: Header,
+        payload: &[u8],
+    ) -> Result<()> {
+        let rank = &self.buffer.rank;
+        let has_room = || {
+            let num_bytes = rank.engine().transport.num_outstanding_bytes(dst);
+            u64::from(num_bytes < MAX_OUTSTANDING_BYTES)
+        };
+        let started = Instant::now();
+        let wait = Wait { op, step, peer: dst, expected: 1, started, by_message: true };
+        rank.wait(&wait, has_room)?;
+        rank.engine().send(dst, header, payload);
         Ok(())
     }
 
     /// Publishes `value` in the word (`signal_idx`, this rank) of rank `dst_rank_idx`.
     ///
     /// Whoever sees the value there also sees this thread's earlier writes and puts to that rank.
-    /// Values to one word must not fall. To a masked-out rank it does nothing.
+    /// Values to one word must not fall. To another node it waits for room as
+    /// [`put`](Self::put) does. To a masked-out rank it does nothing.
     ///
     /// # Errors
     ///
     /// - [`Error::Value`] unless `dst_rank_idx < num_ranks` and `signal_idx < num_signals`.
-    /// - [`Error::PeerDied`] if the transport to another node fails; `step` is named in it.
+    /// - [`Error::Timeout`], [`Error::PeerDied`] if the wait for room fails.
     pub fn signal(
         &self,
         op: &'static str,
@@ -238,14 +250,9 @@ impl SymmetricBuffer {
             return Ok(());
         }
         let header = Header::new(Kind::Signal, *id, signal_idx as u64, value);
-        let sent = rank.engine().send(dst_rank_idx, header, &[]);
-        sent.map_err(|error| match error {
-            Error::PeerDied { peer, cause, .. } => {
-                Error::PeerDied { op: op.into(), step: step.into(), peer, cause }
-            }
-            other => other,
-        })?;
-        rank.progress()
+        self.send_when_there_is_room(op, step, dst_rank_idx, header, &[])?;
+        rank.progress();
+        Ok(())
     }
 
     /// Waits until the word (`signal_idx`, `src_rank_idx`) in the own memory is at least

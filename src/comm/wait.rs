@@ -36,6 +36,9 @@ const NUM_SPINS: u32 = 64;
 /// After this a wait looks for failures, and sleeps between looks. Ranks outnumber cores, so the
 /// yields before it hand the core to the rank that is waited for.
 const EAGER: Duration = Duration::from_micros(200);
+/// The same while frames come in: a transport moves a large one in many small steps, each of which
+/// needs a call.
+const EAGER_FOR_FRAMES: Duration = Duration::from_millis(2);
 const NAP: Duration = Duration::from_micros(50);
 /// Looking for ended processes costs a system call.
 const LIVENESS_INTERVAL: Duration = Duration::from_millis(2);
@@ -55,26 +58,31 @@ impl Rank {
                 return Ok(());
             }
         }
+        // A long wait also moves frames that this rank sent and that others wait for.
         let needs_frames = wait.by_message || self.spans_nodes();
+        let eager = if needs_frames { EAGER_FOR_FRAMES } else { EAGER };
         let mut watch: Option<Watch> = None;
-        let entered = Instant::now();
+        let mut last_move = Instant::now();
         let outcome = loop {
-            if needs_frames && let Err(error) = self.progress() {
-                break Err(error);
+            if (needs_frames || watch.is_some()) && self.progress() {
+                last_move = Instant::now();
             }
             let got = poll();
             if got >= wait.expected || !self.is_active(wait.peer) {
                 break Ok(());
             }
-            if watch.is_none() && entered.elapsed() < EAGER {
+            let is_eager = last_move.elapsed() < eager;
+            if !is_eager || watch.is_some() {
+                let watch = watch.get_or_insert_with(|| Watch::new(self, wait));
+                if let Err(error) = self.look_for_failures(wait, watch, got, &mut poll) {
+                    break Err(error);
+                }
+            }
+            if is_eager {
                 std::thread::yield_now();
-                continue;
+            } else {
+                std::thread::sleep(NAP);
             }
-            let watch = watch.get_or_insert_with(|| Watch::new(self, wait));
-            if let Err(error) = self.look_for_failures(wait, watch, got, &mut poll) {
-                break Err(error);
-            }
-            std::thread::sleep(NAP);
         };
         if watch.is_some() {
             let slot = &self.control(self.rank_idx).wait;

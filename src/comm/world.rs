@@ -111,6 +111,26 @@ impl World {
         threads::worlds(num_ranks, &options)
     }
 
+    /// Joins this process to the world of all processes that one `mpirun` started.
+    ///
+    /// Collective. Initialises MPI unless the application has, in which case the application must
+    /// have asked for threads (serialized or multiple) and finalises MPI itself. Ranks of one
+    /// machine share memory; they must run as the same user and see each other under /proc, else
+    /// each counts as a node. MPI starts once per process, so the world can be made once; `close`
+    /// finalises MPI and belongs on the thread that made the world. After a failure MPI is not
+    /// finalised, which would wait for the rank that failed: end the process. Plain `mpirun` ends
+    /// all ranks when the first one fails; `--enable-recovery` lets the others report it.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Unavailable`] if MPI cannot start, or the ranks cannot map each other's memory.
+    /// - [`Error::Value`] if `ranks_per_node` is 0.
+    /// - [`Error::PeerDied`] or [`Error::Timeout`] if a rank fails meanwhile.
+    #[cfg(feature = "mpi")]
+    pub fn mpi(options: WorldOptions) -> Result<Self> {
+        super::processes::world(&options)
+    }
+
     /// Runs `f` once per rank, each on a thread of its own, and returns each rank's result.
     ///
     /// `f` ends with [`close`](Self::close) when all went well. A panic becomes

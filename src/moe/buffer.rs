@@ -8,7 +8,7 @@ use crate::backend::Backend;
 use crate::comm::World;
 use crate::error::{Error, Result};
 use crate::num::{E4M3, align, bf16, ceil_div};
-use crate::tensor::check;
+use crate::tensor::{Tensor, TensorRef, check};
 use crate::topology::Topology;
 
 const OP: &str = "expert-parallel buffer";
@@ -304,6 +304,8 @@ pub struct EpBuffer<B: Backend> {
     pub(crate) expert_map: ExpertMap,
     pub(crate) layout: EpLayout,
     pub(crate) symmetric: B::Symmetric,
+    /// INT32 `[num_local_experts]`: tokens received since the start or the last reset.
+    pub(crate) expert_load: Tensor<B, i32, 1>,
     pub(crate) active: Vec<bool>,
     pub(crate) dispatch_epoch: u64,
     pub(crate) combine_epoch: u64,
@@ -331,6 +333,7 @@ impl<B: Backend> EpBuffer<B> {
             topology,
             layout,
             symmetric,
+            expert_load: Tensor::zeros(backend, [topology.num_local_experts()])?,
             active: vec![true; num_ranks],
             dispatch_epoch: 0,
             combine_epoch: 0,
@@ -374,6 +377,22 @@ impl<B: Backend> EpBuffer<B> {
         }
         self.active.copy_from_slice(active);
         Ok(())
+    }
+
+    /// INT32 `[num_local_experts]`: tokens that each of this rank's experts received since the start
+    /// or the last [`EpBuffer::reset_expert_load`]; what expert balancing needs.
+    pub fn expert_load(&self) -> TensorRef<'_, B, i32, 1> {
+        self.expert_load.view()
+    }
+
+    /// Starts the count of [`EpBuffer::expert_load`] anew.
+    ///
+    /// # Errors
+    ///
+    /// Those of the backend's copy.
+    pub fn reset_expert_load(&mut self) -> Result<()> {
+        let zeros = vec![0; self.topology.num_local_experts()];
+        self.expert_load.view_mut().copy_from_host(&self.backend, &zeros)
     }
 
     /// Ranks that take part, in order.

@@ -163,7 +163,7 @@ impl<B: Backend> EpBuffer<B> {
     /// [`Error::PeerDied`] naming the rank that did not send. At [`Backend::check`]:
     /// [`Error::Capacity`] with the rows needed if they do not fit.
     pub fn dispatch_plan(
-        &self,
+        &mut self,
         stream: &B::Stream,
         pending: &mut PendingDispatch<B>,
     ) -> Result<()> {
@@ -178,6 +178,7 @@ impl<B: Backend> EpBuffer<B> {
             PlanOut {
                 expert_offsets: state.expert_offsets.view_mut(),
                 num_recv_tokens_per_expert: state.num_recv_tokens_per_expert.view_mut(),
+                expert_load: Some(self.expert_load.view_mut()),
                 grouped_layout: state.grouped_layout.view_mut(),
                 src_info: state.src_info.view_mut(),
                 slot_rows: state.slot_rows.view_mut(),

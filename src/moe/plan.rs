@@ -28,6 +28,8 @@ pub struct PlanOut<'a, B> {
     pub expert_offsets: TensorMut<'a, B, i32, 1>,
     /// INT32 `[num_local_experts]`: tokens routed to each expert, unaligned and never clipped.
     pub num_recv_tokens_per_expert: TensorMut<'a, B, i32, 1>,
+    /// INT32 `[num_local_experts]`: `num_recv_tokens_per_expert` is added to it, saturating.
+    pub expert_load: Option<TensorMut<'a, B, i32, 1>>,
     /// INT32 `[num_rows]`: local expert of each row; -1 marks padding.
     pub grouped_layout: TensorMut<'a, B, i32, 1>,
     /// INT32 `[num_rows]`: `src_token_global_idx * num_topk + topk slot` of each row; -1 marks padding.
@@ -104,6 +106,10 @@ impl<'a, B: Backend> PlanArgs<'a, B> {
         check_shape("expert_offsets", &[num_local + 1], &out.expert_offsets.shape())?;
         let counts = out.num_recv_tokens_per_expert.shape();
         check_shape("num_recv_tokens_per_expert", &[num_local], &counts)?;
+        if let Some(load) = &out.expert_load {
+            check_shape("expert_load", &[num_local], &load.shape())?;
+            check_contiguous("expert_load", load.layout())?;
+        }
         check_shape("grouped_layout", &[num_rows], &out.grouped_layout.shape())?;
         check_shape("slot_rows", &[num_tokens, num_topk], &out.slot_rows.shape())?;
         check_contiguous("topk_idx", topk_idx.layout())?;

@@ -1,5 +1,8 @@
 //! Shape and strides of a tensor of fixed rank.
 
+use super::check;
+use crate::error::Result;
+
 /// Shape and strides, both in elements; `R` is the number of dimensions.
 ///
 /// # Examples
@@ -83,6 +86,16 @@ impl<const R: usize> Layout<R> {
                 self.shape[dim] <= 1
                     || self.strides[dim] >= self.shape[dim + 1] * self.strides[dim + 1]
             })
+    }
+}
+
+impl Layout<2> {
+    /// `[num_groups * m, k]` as `[num_groups, m, k]`.
+    pub(crate) fn split_rows(&self, num_groups: usize) -> Result<Layout<3>> {
+        let ([num_rows, k], [row_stride, col_stride]) = (self.shape, self.strides);
+        check::multiple("tensor", "rows", num_groups.max(1), num_rows)?;
+        let m = num_rows / num_groups.max(1);
+        Ok(Layout::with_strides([num_groups, m, k], [m * row_stride, row_stride, col_stride]))
     }
 }
 

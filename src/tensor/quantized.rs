@@ -60,6 +60,31 @@ impl<B, const R: usize> Clone for QuantRef<'_, B, R> {
 
 impl<B, const R: usize> Copy for QuantRef<'_, B, R> {}
 
+impl<'a, B> QuantRef<'a, B, 2> {
+    /// Views `[num_groups * m, k]`, quantised per row, as `[num_groups, m, k]`.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Alignment`] unless the number of rows is a multiple of `num_groups`.
+    pub fn split_rows(self, num_groups: usize) -> Result<QuantRef<'a, B, 3>> {
+        Ok(QuantRef {
+            values: self.values.split_rows(num_groups)?,
+            scales: self.scales.split_rows(num_groups)?,
+        })
+    }
+}
+
+impl<'a, B> QuantRef<'a, B, 3> {
+    /// Matrix `idx` of the stack.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Value`] if there are not that many.
+    pub fn matrix(self, idx: usize) -> Result<QuantRef<'a, B, 2>> {
+        Ok(QuantRef { values: self.values.matrix(idx)?, scales: self.scales.matrix(idx)? })
+    }
+}
+
 /// As [`QuantRef`], for writing.
 #[derive(Debug)]
 pub struct QuantMut<'a, B, const R: usize> {
@@ -112,6 +137,30 @@ impl<B: Backend> QuantTensor<B, 2> {
         Ok(Self {
             values: Tensor::zeros(backend, [n, k])?,
             scales: Tensor::zeros(backend, [ceil_div(n, 128), ceil_div(k, 128)])?,
+        })
+    }
+
+    /// Borrows the first `num_rows` rows of a matrix quantised per row.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Capacity`] if there are fewer.
+    pub fn first_rows(&self, num_rows: usize) -> Result<QuantRef<'_, B, 2>> {
+        Ok(QuantRef {
+            values: self.values.first_rows(num_rows)?,
+            scales: self.scales.first_rows(num_rows)?,
+        })
+    }
+
+    /// Borrows the first `num_rows` rows of a matrix quantised per row, for writing.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Capacity`] if there are fewer.
+    pub fn first_rows_mut(&mut self, num_rows: usize) -> Result<QuantMut<'_, B, 2>> {
+        Ok(QuantMut {
+            values: self.values.first_rows_mut(num_rows)?,
+            scales: self.scales.first_rows_mut(num_rows)?,
         })
     }
 }

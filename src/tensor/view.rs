@@ -140,6 +140,53 @@ impl<B: Backend, T: Element, const R: usize> TensorMut<'_, B, T, R> {
     }
 }
 
+impl<'a, B, T: Element> TensorRef<'a, B, T, 2> {
+    /// Views `[num_groups * m, k]` as `[num_groups, m, k]`.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Alignment`] unless the number of rows is a multiple of `num_groups`.
+    pub fn split_rows(self, num_groups: usize) -> Result<TensorRef<'a, B, T, 3>> {
+        let layout = self.layout.split_rows(num_groups)?;
+        Ok(TensorRef { ptr: self.ptr, layout, _memory: PhantomData, _backend: PhantomData })
+    }
+}
+
+impl<'a, B, T: Element> TensorMut<'a, B, T, 2> {
+    /// Views `[num_groups * m, k]` as `[num_groups, m, k]`.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Alignment`] unless the number of rows is a multiple of `num_groups`.
+    pub fn split_rows(self, num_groups: usize) -> Result<TensorMut<'a, B, T, 3>> {
+        let layout = self.layout.split_rows(num_groups)?;
+        Ok(TensorMut { ptr: self.ptr, layout, _memory: PhantomData, _backend: PhantomData })
+    }
+}
+
+impl<'a, B, T: Element> TensorRef<'a, B, T, 3> {
+    /// Matrix `idx` of the stack.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Value`] if there are not that many.
+    pub fn matrix(self, idx: usize) -> Result<TensorRef<'a, B, T, 2>> {
+        let ([num_groups, m, k], [group_stride, row_stride, col_stride]) =
+            (self.layout.shape(), self.layout.strides());
+        if idx >= num_groups {
+            let expected = format!("less than {num_groups}");
+            return Err(crate::Error::value("tensor", "matrix", expected, idx));
+        }
+        Ok(TensorRef {
+            // NOTE: wrapping, because an empty matrix may lie past the end of its memory.
+            ptr: self.ptr.wrapping_add(idx * group_stride),
+            layout: Layout::with_strides([m, k], [row_stride, col_stride]),
+            _memory: PhantomData,
+            _backend: PhantomData,
+        })
+    }
+}
+
 impl<B, T: Element, const R: usize> std::fmt::Debug for TensorRef<'_, B, T, R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "TensorRef<{}>{:?}", T::DTYPE, self.layout.shape())

@@ -6,6 +6,10 @@ mod case;
 mod combine;
 mod dispatch;
 mod gate;
+mod gemm;
+mod layer;
+#[path = "../common/moe_model.rs"]
+mod moe_model;
 mod plan;
 mod quant;
 mod quant_layout;
@@ -32,6 +36,8 @@ fn stages<B: Backend>() -> Vec<(&'static str, Vec<Case<B>>)> {
         ("combine", combine::cases()),
         ("quant", [quant::cases(), quant_layout::cases()].concat()),
         ("swiglu", swiglu::cases()),
+        ("gemm", gemm::cases()),
+        ("layer", layer::cases()),
     ]
 }
 

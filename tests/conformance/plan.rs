@@ -48,11 +48,13 @@ impl PlanCase {
         let topk_idx = Tensor::from_host(backend, &self.topk_idx, [num_tokens, self.num_topk])?;
         let (mut offsets, mut num_recv) = (new(num_local + 1)?, new(num_local)?);
         let (mut grouped_layout, mut src_info) = (new(self.num_rows)?, new(self.num_rows)?);
+        let mut load = Tensor::from_host(backend, &vec![100; num_local], [num_local])?;
         let mut slot_rows =
             Tensor::from_host(backend, &poison(self.topk_idx.len()), [num_tokens, self.num_topk])?;
         let out = PlanOut {
             expert_offsets: offsets.view_mut(),
             num_recv_tokens_per_expert: num_recv.view_mut(),
+            expert_load: Some(load.view_mut()),
             grouped_layout: grouped_layout.view_mut(),
             src_info: src_info.view_mut(),
             slot_rows: slot_rows.view_mut(),
@@ -65,6 +67,8 @@ impl PlanCase {
             out,
         )?;
         backend.plan(&stream, args)?;
+        let added = load.to_host(backend)?.iter().map(|load| load - 100).collect::<Vec<_>>();
+        assert_eq!(added, num_recv.to_host(backend)?, "the load grows by the counts");
         Ok(Planned {
             checked: backend.check(&stream),
             expert_offsets: offsets.to_host(backend)?,

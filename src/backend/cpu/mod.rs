@@ -4,6 +4,7 @@ mod buffer;
 mod combine;
 mod dispatch;
 mod gate;
+mod gemm;
 mod parallel;
 mod plan;
 mod quant;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 use super::Backend;
 use crate::comm::{SymmetricBuffer, World};
 use crate::error::{Error, Result};
+use crate::gemm::{GemmArgs, GroupedGemmArgs, KGroupedGemmArgs, MaskedGemmArgs};
 use crate::moe::Activation;
 use crate::moe::combine::{CombineRecvArgs, CombineSendArgs};
 use crate::moe::dispatch::{DispatchGatherArgs, DispatchRecvArgs, DispatchSendArgs};
@@ -135,6 +137,36 @@ impl Backend for Cpu {
         num_signals: usize,
     ) -> Result<SymmetricBuffer> {
         world.alloc_symmetric(num_bytes, num_signals)
+    }
+
+    fn gemm_nt(&self, _: &CpuStream, args: GemmArgs<'_, Self>) -> Result<()> {
+        self.dense(args)
+    }
+
+    fn m_grouped_gemm_nt_contiguous(
+        &self,
+        stream: &CpuStream,
+        args: GroupedGemmArgs<'_, Self>,
+    ) -> Result<()> {
+        self.contiguous(stream, args)
+    }
+
+    fn m_grouped_gemm_nt_masked(
+        &self,
+        stream: &CpuStream,
+        args: MaskedGemmArgs<'_, Self>,
+    ) -> Result<()> {
+        self.masked(stream, args);
+        Ok(())
+    }
+
+    fn k_grouped_gemm_nt_contiguous(
+        &self,
+        _: &CpuStream,
+        args: KGroupedGemmArgs<'_, Self>,
+    ) -> Result<()> {
+        self.k_grouped(args);
+        Ok(())
     }
 
     fn gate(&self, stream: &CpuStream, args: GateArgs<'_, Self>) -> Result<()> {

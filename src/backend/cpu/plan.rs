@@ -38,6 +38,12 @@ pub(super) fn plan(stream: &CpuStream, mut args: PlanArgs<'_, Cpu>) {
         }
     }
 
+    if let Some(load) = &mut args.out.expert_load {
+        for (load, num_recv) in load.as_mut_span().iter_mut().zip(num_recv.iter()) {
+            *load = load.saturating_add(*num_recv);
+        }
+    }
+
     let [num_rows] = args.out.src_info.shape();
     let needed = write_offsets(&mut args, num_rows);
     report_faults(stream, &args, topk_idx, needed, num_rows);

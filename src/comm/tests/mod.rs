@@ -1,6 +1,6 @@
-//! Worlds of threads: what arrives, and what every rank hears when one fails.
+//! Worlds of threads: what is refused, and what every rank hears when one fails.
 
-mod exchange;
+mod arguments;
 mod failures;
 
 use std::time::Duration;

@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::Duration;
 
-use super::{FramePool, Transport};
-use crate::error::Result;
+use super::{Arrival, FramePool, Transport};
 
 struct ChannelTransport {
     rank_idx: usize,
@@ -44,28 +43,26 @@ impl ChannelTransport {
 }
 
 impl Transport for ChannelTransport {
-    fn send(&mut self, dst: usize, frame: Vec<u8>) -> Result<()> {
+    fn send(&mut self, dst: usize, frame: Vec<u8>) {
         let num_bytes = frame.len();
         self.outstanding(self.rank_idx, dst).fetch_add(num_bytes, Ordering::Relaxed);
-        // A receiver that is gone is noticed by whoever waits for it.
         if self.senders[dst].send((self.rank_idx, frame)).is_err() {
             self.outstanding(self.rank_idx, dst).fetch_sub(num_bytes, Ordering::Relaxed);
         }
-        Ok(())
     }
 
-    fn receive(&mut self) -> Result<Option<(usize, Vec<u8>)>> {
+    fn receive(&mut self) -> Option<Arrival> {
         match self.receiver.try_recv() {
             Ok((src, frame)) => {
                 self.outstanding(src, self.rank_idx).fetch_sub(frame.len(), Ordering::Relaxed);
-                Ok(Some((src, frame)))
+                Some(Arrival::Frame { src, frame })
             }
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => Ok(None),
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
         }
     }
 
-    fn num_outstanding_bytes(&mut self, dst: usize) -> Result<usize> {
-        Ok(self.outstanding(self.rank_idx, dst).load(Ordering::Relaxed))
+    fn num_outstanding_bytes(&mut self, dst: usize) -> usize {
+        self.outstanding(self.rank_idx, dst).load(Ordering::Relaxed)
     }
 
     fn pool(&mut self) -> &mut FramePool {

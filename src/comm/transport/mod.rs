@@ -1,27 +1,30 @@
 //! Frames between ranks that share no memory (and, in set-up, between all ranks).
 
 mod channel;
+#[cfg(feature = "mpi")]
+mod mpi;
 mod pool;
 
 use std::time::Duration;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::error::Result;
-
 pub(super) use channel::channels;
+#[cfg(feature = "mpi")]
+pub(super) use mpi::MpiTransport;
 pub(super) use pool::FramePool;
 
 /// Carries frames between ranks: in order per pair, never blocking.
 pub(super) trait Transport: Send {
-    /// Takes `frame` for rank `dst`.
-    fn send(&mut self, dst: usize, frame: Vec<u8>) -> Result<()>;
+    /// Takes `frame` for rank `dst`. One for a rank that is gone vanishes: who waits for that rank
+    /// hears of its end.
+    fn send(&mut self, dst: usize, frame: Vec<u8>);
 
-    /// Returns the next frame that arrived, with the rank that sent it.
-    fn receive(&mut self) -> Result<Option<(usize, Vec<u8>)>>;
+    /// Returns what arrived next.
+    fn receive(&mut self) -> Option<Arrival>;
 
     /// Bytes sent to `dst` that still occupy memory on their way.
-    fn num_outstanding_bytes(&mut self, dst: usize) -> Result<usize>;
+    fn num_outstanding_bytes(&mut self, dst: usize) -> usize;
 
     /// Frames to fill for `send`, and where received frames go back to.
     fn pool(&mut self) -> &mut FramePool;
@@ -31,6 +34,14 @@ pub(super) trait Transport: Send {
 
     /// Ends the transport: with all ranks together if `clean`, else without waiting for anyone.
     fn finish(&mut self, clean: bool);
+}
+
+/// What comes out of a transport.
+pub(super) enum Arrival {
+    /// A frame that `src` sent.
+    Frame { src: usize, frame: Vec<u8> },
+    /// The transport found that `src` has ended; said once.
+    Lost { src: usize },
 }
 
 /// What a frame asks its receiver to do.

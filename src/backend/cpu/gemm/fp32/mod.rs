@@ -1,0 +1,16 @@
+//! FP32 arithmetic: operands widened to FP32, products summed in ascending K.
+//!
+//! `sum = 0; for k in block ascending: sum = sum + a * b; acc = fma(sum, a_factor * b_factor, acc)`
+//!
+//! A product of two E4M3 or two BF16 values is exact in FP32 (unless it underflows), so a fused and an
+//! unfused multiply-add give the same bits, and so do all instruction sets here.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+mod widen;
+
+pub(super) use portable::PortableFp32;
+pub(super) use widen::Widen;

@@ -1,0 +1,88 @@
+//! INT16 fixed-point arithmetic for FP8 on AVX-512: exact sums over a 128-block of K.
+//!
+//! In every row (of A or B) and block, E4M3 values become `round(value * 2^e)`, to nearest even, with the
+//! largest `e` in 3..=9 for which no sum of products can leave INT32: by Cauchy-Schwarz it is
+//! enough that the norm of either side's 128 values, times `2^e`, is at most `2^15.5`. With e = 9 the
+//! conversion is exact; else it loses what lies some 2^-16 below the row's norm. The INT32 sum is exact, so
+//! its order does not matter; the block's factor is `sf * 2^-e`.
+
+mod exponent;
+mod pack;
+mod tile;
+
+use std::ops::Range;
+
+use super::arith::{Arith, PanelMut, Tile};
+use super::view::{Fp8Mat, KBlock, Operand};
+use crate::backend::cpu::SimdLevel;
+
+/// Columns of a panel: four vectors of INT32 sums.
+const PANEL: usize = 64;
+
+/// FP8 by INT16 fixed point.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Avx512Int16 {
+    /// Whether FP16 instructions convert; the same bits either way.
+    has_fp16: bool,
+}
+
+impl Avx512Int16 {
+    /// Panics unless the processor has the level [`SimdLevel::Avx512`].
+    pub(super) fn new() -> Self {
+        assert!(SimdLevel::detect() >= SimdLevel::Avx512, "AVX-512 was asked for");
+        Self { has_fp16: std::is_x86_feature_detected!("avx512fp16") }
+    }
+
+    /// As `new`, without FP16 instructions.
+    #[cfg(test)]
+    pub(super) fn without_fp16() -> Self {
+        Self { has_fp16: false, ..Self::new() }
+    }
+}
+
+impl Arith<Fp8Mat<'_>> for Avx512Int16 {
+    type Packed = i16;
+
+    const PANEL: usize = PANEL;
+
+    fn pack_row(self, a: &Fp8Mat<'_>, row: usize, block: KBlock, packed: &mut [i16]) -> f32 {
+        let packed = packed.try_into().expect("a block of 128");
+        let codes = a.block(row, block);
+        // SAFETY: `new` found the instructions.
+        let factor = unsafe {
+            if self.has_fp16 {
+                pack::pack_row_fp16(codes, packed)
+            } else {
+                pack::pack_row(codes, packed)
+            }
+        };
+        a.scale(row, block.idx) * factor
+    }
+
+    fn pack_panel(
+        self,
+        b: &Fp8Mat<'_>,
+        cols: Range<usize>,
+        block: KBlock,
+        panel: PanelMut<'_, i16>,
+    ) {
+        let packed = panel.packed.try_into().expect("128 x 64");
+        let factors: &mut [f32; PANEL] = panel.factors.try_into().expect("64 factors");
+        // SAFETY: `new` found the instructions.
+        unsafe {
+            if self.has_fp16 {
+                pack::pack_panel_fp16(b, cols.clone(), block, packed, factors);
+            } else {
+                pack::pack_panel(b, cols.clone(), block, packed, factors);
+            }
+        }
+        for (factor, col) in factors.iter_mut().zip(cols) {
+            *factor *= b.scale(col, block.idx);
+        }
+    }
+
+    fn multiply(self, tile: Tile<'_, i16>) {
+        // SAFETY: `new` found the instructions.
+        unsafe { tile::multiply(tile) }
+    }
+}

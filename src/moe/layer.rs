@@ -1,0 +1,448 @@
+//! The MoE layer: the whole flow, stage by stage. Read this file first.
+//!
+//! ```text
+//! x ─ gate ─┬─ dispatch send ······ ranks ······ plan ─ dispatch recv ─┐
+//!           └─ quantise ─ shared expert (while tokens travel)          │
+//!                               │                                      ▼
+//! out ◄─ combine recv ◄─ ranks ◄┴─ combine send ◄─ down ◄─ SwiGLU ◄─ gate_up
+//! ```
+
+use std::time::Duration;
+
+use super::buffer::{EpBuffer, EpConfig, RecvLayout, Reduce, WireFormat};
+use super::combine::CombineWeights;
+use super::dispatch::PendingDispatch;
+use super::gate::GateArgs;
+use super::handle::Handle;
+use super::plan::RowLayout;
+use super::quant::{QuantizeArgs, ScaleFormat};
+use super::stages::{Stage, StageTimes};
+use super::swiglu::{SwigluArgs, SwigluInput, SwigluQuantizeArgs};
+use super::weights::{ExpertMatrices, ExpertWeights, MoeConfig, MoeWeights};
+use super::workspace::{FfnMemory, Workspace};
+use super::{ExpertMap, Rows, TokensMut, TokensRef};
+use crate::backend::Backend;
+use crate::comm::World;
+use crate::error::{Error, Result};
+use crate::gemm::{
+    GemmArgs, GemmOut, GroupRows, GroupedGemmArgs, MaskedGemmArgs, MaskedRows, Operands,
+    bf16_gemm_nt,
+};
+use crate::num::bf16;
+use crate::tensor::{Tensor, TensorMut, TensorRef, check};
+
+const OP: &str = "moe layer";
+
+/// How a layer runs; equal on all ranks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LayerOptions {
+    /// Capacity in tokens of each rank and step.
+    pub num_max_tokens_per_rank: usize,
+    /// How received rows lie.
+    pub layout: RecvLayout,
+    /// How combine adds.
+    pub reduce: Reduce,
+    /// Form of activation scales in FP8.
+    pub scale_format: ScaleFormat,
+}
+
+/// One rank's MoE layer: weights, buffers, and the flow over them.
+///
+/// The number format is that of the routed experts' weights: FP8 weights mean FP8 activations on the
+/// wire and in the products, BF16 weights mean BF16 throughout.
+pub struct MoeLayer<B: Backend> {
+    backend: B,
+    config: MoeConfig,
+    options: LayerOptions,
+    weights: MoeWeights<B>,
+    ep: EpBuffer<B>,
+    workspace: Workspace<B>,
+    times: StageTimes<B>,
+    /// Routing of the last step.
+    handle: Option<Handle<B>>,
+}
+
+impl<B: Backend> MoeLayer<B> {
+    /// Allocates the layer's buffers; collective.
+    ///
+    /// `expert_map` says which physical experts `weights.routed` holds: those of this rank, in order.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`MoeConfig::check`], [`MoeWeights::check`], [`EpBuffer::new`]; [`Error::Value`] if
+    /// the routed experts' two matrices differ in number format.
+    pub fn new(
+        backend: &B,
+        world: &World,
+        config: MoeConfig,
+        weights: MoeWeights<B>,
+        expert_map: ExpertMap,
+        options: LayerOptions,
+    ) -> Result<Self> {
+        config.check()?;
+        let wire = wire_format(&weights.routed)?;
+        if let Some(shared) = &weights.shared {
+            wire_format(shared)?;
+        }
+        let ep_config = EpConfig {
+            num_max_tokens_per_rank: options.num_max_tokens_per_rank,
+            hidden: config.hidden,
+            num_topk: config.gate.num_topk,
+            num_experts: expert_map.num_physical_experts(),
+            wire,
+            layout: options.layout,
+            reduce: options.reduce,
+        };
+        let mut ep = EpBuffer::new(backend, world, ep_config)?;
+        weights.check(&config, ep.topology().num_local_experts())?;
+        ep.set_expert_map(expert_map)?;
+        let workspace = Workspace::new(backend, &config, &weights, options, &ep)?;
+        Ok(Self {
+            backend: backend.clone(),
+            config,
+            options,
+            weights,
+            ep,
+            workspace,
+            times: StageTimes::default(),
+            handle: None,
+        })
+    }
+
+    /// Runs one step: `out = sum over chosen experts of weight * expert(x) + shared(x)`; collective.
+    ///
+    /// # Shapes
+    ///
+    /// | name | dtype | shape | layout |
+    /// | --- | --- | --- | --- |
+    /// | `x` | BF16 | `[num_tokens, hidden]` | rows contiguous |
+    /// | `out` | BF16 | `[num_tokens, hidden]` | rows contiguous, overwritten |
+    ///
+    /// # Numerics
+    ///
+    /// Those of the stages. With [`Reduce::BySlot`] a token's bits depend on that token and the
+    /// weights alone: not on other tokens, the number of ranks, the layout or the world.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Shape`], [`Error::Stride`], [`Error::Capacity`] unless the tensors are as stated and fit
+    /// the options; [`Error::Timeout`], [`Error::PeerDied`]; faults in values at [`Backend::check`].
+    pub fn forward(
+        &mut self,
+        stream: &B::Stream,
+        x: TensorRef<'_, B, bf16, 2>,
+        out: TensorMut<'_, B, bf16, 2>,
+    ) -> Result<()> {
+        let num_tokens = self.check_step(&x, &out)?;
+        self.times.start(&self.backend, stream)?;
+
+        self.gate(stream, x)?;
+        self.quantize(stream, x)?;
+        let pending = self.dispatch_send(stream, x)?;
+        self.shared_expert(stream, x)?;
+        let handle = self.dispatch_recv(stream, pending)?;
+        self.experts(stream, &handle)?;
+
+        let num_rows = self.workspace.rows.num_rows();
+        let y = self.workspace.rows.ffn.y.first_rows(num_rows)?;
+        let pending = self.ep.combine_send(stream, &handle, y, CombineWeights::Routed)?;
+        self.times.end(&self.backend, stream, Stage::CombineSend)?;
+        let shared = self.workspace.shared.as_ref();
+        let shared = shared.map(|shared| shared.y.first_rows(num_tokens)).transpose()?;
+        self.ep.combine_recv(stream, &handle, pending, shared, out)?;
+        self.handle = Some(handle);
+        self.times.end(&self.backend, stream, Stage::CombineRecv)
+    }
+
+    /// Logits in FP32, then experts and weights of each token.
+    fn gate(&mut self, stream: &B::Stream, x: TensorRef<'_, B, bf16, 2>) -> Result<()> {
+        let num_tokens = x.shape()[0];
+        let memory = &mut self.workspace;
+        let logits = GemmOut::F32(memory.logits.first_rows_mut(num_tokens)?);
+        bf16_gemm_nt(&self.backend, stream, x, self.weights.gate.view(), logits)?;
+        let args = GateArgs::new(
+            memory.logits.first_rows(num_tokens)?,
+            self.weights.gate_bias.as_ref().map(Tensor::view),
+            self.config.gate,
+            memory.topk_idx.first_rows_mut(num_tokens)?,
+            memory.topk_weights.first_rows_mut(num_tokens)?,
+        )?;
+        self.backend.gate(stream, args)?;
+        self.times.end(&self.backend, stream, Stage::Gate)
+    }
+
+    /// FP8 form of the tokens, for the wire and the shared expert; nothing to do in BF16.
+    fn quantize(&mut self, stream: &B::Stream, x: TensorRef<'_, B, bf16, 2>) -> Result<()> {
+        let Some(quantized) = &mut self.workspace.x else { return Ok(()) };
+        let out = quantized.first_rows_mut(x.shape()[0])?;
+        let args = QuantizeArgs::new(x, out, self.options.scale_format, Rows::All)?;
+        self.backend.quantize(stream, args)?;
+        self.times.end(&self.backend, stream, Stage::Quantize)
+    }
+
+    fn dispatch_send(
+        &mut self,
+        stream: &B::Stream,
+        x: TensorRef<'_, B, bf16, 2>,
+    ) -> Result<PendingDispatch<B>> {
+        let num_tokens = x.shape()[0];
+        let tokens = match &self.workspace.x {
+            Some(quantized) => TokensRef::Fp8(quantized.first_rows(num_tokens)?),
+            None => TokensRef::Bf16(x),
+        };
+        let topk_idx = self.workspace.topk_idx.first_rows(num_tokens)?;
+        let topk_weights = self.workspace.topk_weights.first_rows(num_tokens)?;
+        let pending = self.ep.dispatch_send(stream, tokens, topk_idx, topk_weights)?;
+        self.times.end(&self.backend, stream, Stage::DispatchSend)?;
+        Ok(pending)
+    }
+
+    /// The shared expert sees every token of this rank; it runs while tokens travel.
+    fn shared_expert(&mut self, stream: &B::Stream, x: TensorRef<'_, B, bf16, 2>) -> Result<()> {
+        let (Some(weights), Some(memory)) = (&self.weights.shared, &mut self.workspace.shared)
+        else {
+            return Ok(());
+        };
+        let num_tokens = x.shape()[0];
+        let x = match &self.workspace.x {
+            Some(quantized) => TokensRef::Fp8(quantized.first_rows(num_tokens)?),
+            None => TokensRef::Bf16(x),
+        };
+        let ffn = Ffn {
+            backend: &self.backend,
+            stream,
+            weights,
+            limit: self.config.swiglu_limit,
+            scale_format: self.options.scale_format,
+            grouping: Grouping::One,
+        };
+        ffn.gate_up(x, memory, num_tokens)?;
+        ffn.swiglu(memory, num_tokens)?;
+        ffn.down(memory, num_tokens)?;
+        self.times.end(&self.backend, stream, Stage::SharedExpert)
+    }
+
+    fn dispatch_recv(
+        &mut self,
+        stream: &B::Stream,
+        mut pending: PendingDispatch<B>,
+    ) -> Result<Handle<B>> {
+        self.ep.dispatch_plan(stream, &mut pending)?;
+        self.times.end(&self.backend, stream, Stage::Plan)?;
+        if let RecvLayout::Exact { .. } = self.options.layout {
+            let num_rows = pending.num_recv_rows(&self.ep)?;
+            self.workspace.rows.resize(&self.backend, num_rows)?;
+        }
+        let rows = self.workspace.rows.x_mut()?;
+        let handle = self.ep.dispatch_recv(stream, pending, rows)?;
+        self.times.end(&self.backend, stream, Stage::DispatchRecv)?;
+        Ok(handle)
+    }
+
+    /// The routed experts on the received rows.
+    fn experts(&mut self, stream: &B::Stream, handle: &Handle<B>) -> Result<()> {
+        let rows = &mut self.workspace.rows;
+        let num_rows = rows.num_rows();
+        let ffn = Ffn {
+            backend: &self.backend,
+            stream,
+            weights: &self.weights.routed,
+            limit: self.config.swiglu_limit,
+            scale_format: self.options.scale_format,
+            grouping: match handle.row_layout() {
+                RowLayout::Contiguous { .. } => Grouping::Contiguous(handle),
+                RowLayout::Masked { .. } => Grouping::Masked(handle),
+            },
+        };
+        ffn.gate_up(rows.x.first_rows(num_rows)?, &mut rows.ffn, num_rows)?;
+        self.times.end(&self.backend, stream, Stage::GateUp)?;
+        ffn.swiglu(&mut rows.ffn, num_rows)?;
+        self.times.end(&self.backend, stream, Stage::Swiglu)?;
+        ffn.down(&mut rows.ffn, num_rows)?;
+        self.times.end(&self.backend, stream, Stage::Down)?;
+        Ok(())
+    }
+
+    /// Time of each stage of the last step; waits for it.
+    ///
+    /// # Errors
+    ///
+    /// Those of the driver.
+    pub fn stage_times(&self) -> Result<Vec<(Stage, Duration)>> {
+        self.times.durations(&self.backend)
+    }
+
+    /// Tokens that each of this rank's physical experts received in the last step; waits for it.
+    ///
+    /// # Errors
+    ///
+    /// Those of the driver.
+    pub fn num_recv_tokens_per_expert(&self) -> Result<Vec<i32>> {
+        match &self.handle {
+            Some(handle) => handle.num_recv_tokens_per_expert().to_host(&self.backend),
+            None => Ok(vec![0; self.ep.topology().num_local_experts()]),
+        }
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &MoeConfig {
+        &self.config
+    }
+
+    /// The weights.
+    pub fn weights(&self) -> &MoeWeights<B> {
+        &self.weights
+    }
+
+    /// The expert-parallel buffer, to set its rank mask or expert map.
+    pub fn ep_mut(&mut self) -> &mut EpBuffer<B> {
+        &mut self.ep
+    }
+
+    fn check_step(
+        &self,
+        x: &TensorRef<'_, B, bf16, 2>,
+        out: &TensorMut<'_, B, bf16, 2>,
+    ) -> Result<usize> {
+        let num_tokens = x.shape()[0];
+        let shape = [num_tokens, self.config.hidden];
+        check::shape(OP, "x", &shape, &x.shape())?;
+        check::contiguous_rows(OP, "x", x.layout())?;
+        check::shape(OP, "out", &shape, &out.shape())?;
+        let capacity = self.options.num_max_tokens_per_rank;
+        if num_tokens > capacity {
+            return Err(Error::Capacity {
+                op: OP,
+                arg: "num_max_tokens_per_rank",
+                needed: num_tokens,
+                capacity,
+                unit: "tokens",
+            });
+        }
+        Ok(num_tokens)
+    }
+}
+
+/// Which rows belong to which expert.
+enum Grouping<'a, B: Backend> {
+    /// All rows to the one expert.
+    One,
+    Contiguous(&'a Handle<B>),
+    Masked(&'a Handle<B>),
+}
+
+/// A feed-forward block over rows: `down(silu(gate x) * up x)`.
+struct Ffn<'a, B: Backend> {
+    backend: &'a B,
+    stream: &'a B::Stream,
+    weights: &'a ExpertWeights<B>,
+    limit: Option<f32>,
+    scale_format: ScaleFormat,
+    grouping: Grouping<'a, B>,
+}
+
+impl<B: Backend> Ffn<'_, B> {
+    fn gate_up(
+        &self,
+        x: TokensRef<'_, B>,
+        memory: &mut FfnMemory<B>,
+        num_rows: usize,
+    ) -> Result<()> {
+        self.product(x, &self.weights.gate_up, memory.gate_up.first_rows_mut(num_rows)?)
+    }
+
+    fn down(&self, memory: &mut FfnMemory<B>, num_rows: usize) -> Result<()> {
+        let activated = memory.activated.first_rows(num_rows)?;
+        self.product(activated, &self.weights.down, memory.y.first_rows_mut(num_rows)?)
+    }
+
+    /// Activates, and quantises if the next product is in FP8.
+    fn swiglu(&self, memory: &mut FfnMemory<B>, num_rows: usize) -> Result<()> {
+        let gate_up = memory.gate_up.first_rows(num_rows)?;
+        let rows = match &self.grouping {
+            Grouping::One => Rows::All,
+            Grouping::Contiguous(handle) | Grouping::Masked(handle) => Rows::Offsets {
+                expert_offsets: handle.expert_offsets(),
+                num_recv_tokens_per_expert: handle.num_recv_tokens_per_expert(),
+            },
+        };
+        let limit = self.limit.unwrap_or(f32::INFINITY);
+        let input = SwigluInput { rows, limit, ..SwigluInput::new(gate_up) };
+        match memory.activated.first_rows_mut(num_rows)? {
+            TokensMut::Fp8(out) => {
+                let args = SwigluQuantizeArgs::new(input, out, self.scale_format)?;
+                self.backend.swiglu_quantize(self.stream, args)
+            }
+            TokensMut::Bf16(out) => self.backend.swiglu(self.stream, SwigluArgs::new(input, out)?),
+        }
+    }
+
+    fn product(
+        &self,
+        a: TokensRef<'_, B>,
+        weights: &ExpertMatrices<B>,
+        d: TensorMut<'_, B, bf16, 2>,
+    ) -> Result<()> {
+        match &self.grouping {
+            Grouping::One => {
+                let operands = match (a, weights) {
+                    (TokensRef::Fp8(a), ExpertMatrices::Fp8(b)) => {
+                        Operands::Fp8 { a, b: b.view().matrix(0)? }
+                    }
+                    (TokensRef::Bf16(a), ExpertMatrices::Bf16(b)) => {
+                        Operands::Bf16 { a, b: b.view().matrix(0)? }
+                    }
+                    _ => return Err(mixed_formats()),
+                };
+                self.backend.gemm_nt(self.stream, GemmArgs::new(operands, GemmOut::Bf16(d))?)
+            }
+            Grouping::Contiguous(handle) => {
+                let operands = match (a, weights) {
+                    (TokensRef::Fp8(a), ExpertMatrices::Fp8(b)) => Operands::Fp8 { a, b: b.view() },
+                    (TokensRef::Bf16(a), ExpertMatrices::Bf16(b)) => {
+                        Operands::Bf16 { a, b: b.view() }
+                    }
+                    _ => return Err(mixed_formats()),
+                };
+                let rows = GroupRows::Offsets {
+                    expert_offsets: handle.expert_offsets(),
+                    num_recv_tokens_per_expert: handle.num_recv_tokens_per_expert(),
+                };
+                let args = GroupedGemmArgs::new(operands, rows, GemmOut::Bf16(d))?;
+                self.backend.m_grouped_gemm_nt_contiguous(self.stream, args)
+            }
+            Grouping::Masked(handle) => {
+                let num_groups = weights.shape()[0];
+                let operands = match (a, weights) {
+                    (TokensRef::Fp8(a), ExpertMatrices::Fp8(b)) => {
+                        Operands::Fp8 { a: a.split_rows(num_groups)?, b: b.view() }
+                    }
+                    (TokensRef::Bf16(a), ExpertMatrices::Bf16(b)) => {
+                        Operands::Bf16 { a: a.split_rows(num_groups)?, b: b.view() }
+                    }
+                    _ => return Err(mixed_formats()),
+                };
+                let rows = MaskedRows {
+                    masked_m: handle.num_recv_tokens_per_expert(),
+                    expected_m: handle.num_tokens(),
+                };
+                let out = GemmOut::Bf16(d.split_rows(num_groups)?);
+                let args = MaskedGemmArgs::new(operands, rows, out)?;
+                self.backend.m_grouped_gemm_nt_masked(self.stream, args)
+            }
+        }
+    }
+}
+
+/// The wire's number format: that of the experts' weights.
+fn wire_format<B: Backend>(weights: &ExpertWeights<B>) -> Result<WireFormat> {
+    match (&weights.gate_up, &weights.down) {
+        (ExpertMatrices::Fp8(_), ExpertMatrices::Fp8(_)) => Ok(WireFormat::Fp8),
+        (ExpertMatrices::Bf16(_), ExpertMatrices::Bf16(_)) => Ok(WireFormat::Bf16),
+        _ => Err(mixed_formats()),
+    }
+}
+
+fn mixed_formats() -> Error {
+    Error::value(OP, "weights", "one number format for gate_up and down", "FP8 and BF16")
+}
