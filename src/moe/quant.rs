@@ -9,9 +9,9 @@
 //! code = e4m3_rn_satfinite(x * (1 / sf))  IEEE division, then one product
 //! ```
 //!
-//! NaN becomes the NaN code `0x7f` and does not touch its neighbours; an infinity becomes ±448, and its
-//! finite neighbours get the codes that they would get next to `f32::MAX`. All of it is bitwise equal on
-//! every backend.
+//! NaN becomes the NaN code `0x7f` and does not touch its neighbours; an infinity becomes ±448, and
+//! its finite neighbours get the codes that they would get next to `f32::MAX`. All of it is bitwise
+//! equal on every backend.
 
 mod dequantize;
 mod scales;

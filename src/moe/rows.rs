@@ -24,7 +24,8 @@ pub enum Rows<'a, B> {
     PerRow(TensorRef<'a, B, i32, 1>),
     /// The front of each expert's segment.
     Offsets {
-        /// First row of each segment, ascending, and the end of the last; rows from there on are padding.
+        /// First row of each segment, ascending, and the end of the last; rows from there on are
+        /// padding.
         expert_offsets: TensorRef<'a, B, i32, 1>,
         /// Tokens in each segment, from its first row on.
         num_recv_tokens_per_expert: TensorRef<'a, B, i32, 1>,

@@ -34,7 +34,8 @@ pub(crate) fn stacked_ref<B, T: Element, const R: usize>(
 pub(crate) fn stacked_mut<B, T: Element, const R: usize>(
     mut x: TensorMut<'_, B, T, R>,
 ) -> TensorMut<'_, B, T, 3> {
-    // SAFETY: the same elements, with a dimension of extent 1 in front at most, and `x` is consumed.
+    // SAFETY: the same elements, with a dimension of extent 1 in front at most, and `x` is
+    // consumed.
     unsafe { TensorMut::from_raw(x.as_mut_ptr(), stacked(x.layout())) }
 }
 

@@ -1,8 +1,8 @@
 //! SwiGLU, the activation between an expert's two products, and its gradient.
 //!
-//! Of a row of `gate_up`, the first half is the gate, the second half the up-projection. Everything is
-//! FP32, operation by operation as written, `exp` being [`num::exp`](crate::num::exp) and `/` IEEE
-//! division, so that the bits are the same on every backend:
+//! Of a row of `gate_up`, the first half is the gate, the second half the up-projection. Everything
+//! is FP32, operation by operation as written, `exp` being [`num::exp`](crate::num::exp) and `/`
+//! IEEE division, so that the bits are the same on every backend:
 //!
 //! ```text
 //! g = gate > limit ? limit : gate      u = up > limit ? limit : up < -limit ? -limit : up
@@ -10,8 +10,8 @@
 //! act = ((g / (1 + e)) * u) * weight
 //! ```
 //!
-//! A NaN passes the comparisons and stays NaN. Nothing is rounded to BF16 between the product and the
-//! quantisation, which is a little more exact than two stages with a BF16 tensor between them.
+//! A NaN passes the comparisons and stays NaN. Nothing is rounded to BF16 between the product and
+//! the quantisation, which is a little more exact than two stages with a BF16 tensor between them.
 
 mod backward;
 mod forward;
@@ -42,8 +42,8 @@ use crate::tensor::{TensorRef, check};
 /// # Source
 ///
 /// Shazeer, "GLU Variants Improve Transformer" (2020); clamp and row weights as in DeepGEMM
-/// `swiglu_apply_weight_to_fp8` and its `activation_clamp`, TileKernels `swiglu_forward`. Differs from
-/// DeepGEMM's fused kernel: gate and up are not rounded to BF16 first.
+/// `swiglu_apply_weight_to_fp8` and its `activation_clamp`, TileKernels `swiglu_forward`. Differs
+/// from DeepGEMM's fused kernel: gate and up are not rounded to BF16 first.
 #[derive(Debug)]
 pub struct SwigluInput<'a, B, T: Activation, const R: usize> {
     /// BF16 or FP32 `[.., m, 2 * intermediate_hidden]`.

@@ -5,12 +5,13 @@ use std::fmt;
 /// Largest finite E4M3 value.
 pub const E4M3_MAX: f32 = 448.0;
 
-/// An E4M3 code: 1 sign, 4 exponent (bias 7) and 3 mantissa bits; no infinity, `0x7f` and `0xff` are NaN.
+/// An E4M3 code: 1 sign, 4 exponent (bias 7) and 3 mantissa bits; no infinity, `0x7f` and `0xff`
+/// are NaN.
 ///
 /// # Numerics
 ///
-/// [`E4M3::from_f32`] rounds to nearest, ties to even, and saturates: every finite or infinite value
-/// beyond ±448 becomes ±448. NaN becomes `0x7f`.
+/// [`E4M3::from_f32`] rounds to nearest, ties to even, and saturates: every finite or infinite
+/// value beyond ±448 becomes ±448. NaN becomes `0x7f`.
 ///
 /// # Source
 ///
@@ -47,7 +48,8 @@ impl E4M3 {
         let exponent = (if a < 0x3c80_0000 { 0x3c80_0000 } else { a }) & 0x7f80_0000;
         let magic = exponent + (20 << 23);
         let steps = (f32::from_bits(a) + f32::from_bits(magic)).to_bits() - magic;
-        // 8 steps per binade: `exponent >> 20` is 8 (e + 127), and the steps of e = -6 start at code 0.
+        // 8 steps per binade: `exponent >> 20` is 8 (e + 127), and the steps of e = -6 start at
+        // code 0.
         let code = sign | (steps + (exponent >> 20) - 8 * (127 - 6));
         Self(if magnitude > 0x7f80_0000 { Self::NAN.0 } else { code as u8 })
     }

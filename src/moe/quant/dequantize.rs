@@ -55,7 +55,8 @@ impl<'a, B, T: Activation> DequantizeArgs<'a, B, T> {
     /// # Errors
     ///
     /// - [`Error::Shape`](crate::Error::Shape) unless scales and output have the shapes above.
-    /// - [`Error::Stride`](crate::Error::Stride) unless the rows of `x.values` and `out` are contiguous.
+    /// - [`Error::Stride`](crate::Error::Stride) unless the rows of `x.values` and `out` are
+    ///   contiguous.
     pub fn new<const R: usize>(
         x: QuantRef<'a, B, R>,
         out: TensorMut<'a, B, T, R>,

@@ -8,8 +8,8 @@ use crate::tensor::{Layout, TensorMut, TensorRef, check, tma_aligned_rows};
 /// Scales in one 32-bit word.
 const NUM_PACKED: usize = 4;
 
-/// The layout that TMA loads packed scales from: MN-major `[num_rows, ceil_div(num_blocks, 4)]` words,
-/// columns a multiple of 16 bytes apart.
+/// The layout that TMA loads packed scales from: MN-major `[num_rows, ceil_div(num_blocks, 4)]`
+/// words, columns a multiple of 16 bytes apart.
 ///
 /// # Examples
 ///
@@ -23,8 +23,8 @@ pub const fn packed_scales_layout([num_rows, num_blocks]: [usize; 2]) -> Layout<
     Layout::with_strides([num_rows, num_words], [1, tma_aligned_rows(num_rows)])
 }
 
-/// Arguments of [`Backend::relayout_scales`](crate::Backend::relayout_scales): the same scales in another
-/// order.
+/// Arguments of [`Backend::relayout_scales`](crate::Backend::relayout_scales): the same scales in
+/// another order.
 ///
 /// # Shapes
 ///
@@ -79,8 +79,8 @@ impl<'a, B> RelayoutScalesArgs<'a, B> {
 
 /// Arguments of [`Backend::pack_scales`](crate::Backend::pack_scales): four UE8M0 bytes to a word.
 ///
-/// Byte `b` (from the lowest) of `out[i, w]` is the UE8M0 code of `scales[i, 4 w + b]`; bytes past the last
-/// scale are 0.
+/// Byte `b` (from the lowest) of `out[i, w]` is the UE8M0 code of `scales[i, 4 w + b]`; bytes past
+/// the last scale are 0.
 ///
 /// # Shapes
 ///
@@ -95,8 +95,8 @@ impl<'a, B> RelayoutScalesArgs<'a, B> {
 ///
 /// # Errors
 ///
-/// At [`Backend::check`](crate::Backend::check): [`Error::Value`](crate::Error::Value) when a scale is not
-/// one of the powers of two that UE8M0 holds; it is rounded up.
+/// At [`Backend::check`](crate::Backend::check): [`Error::Value`](crate::Error::Value) when a scale
+/// is not one of the powers of two that UE8M0 holds; it is rounded up.
 ///
 /// # Source
 ///

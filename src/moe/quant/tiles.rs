@@ -6,7 +6,8 @@ use crate::moe::Activation;
 use crate::moe::stack::{stacked_mut, stacked_ref, with_matrix};
 use crate::tensor::{QuantMut, TensorRef, check};
 
-/// Arguments of [`Backend::quantize_block`](crate::Backend::quantize_block): one scale per 128 x 128 block.
+/// Arguments of [`Backend::quantize_block`](crate::Backend::quantize_block): one scale per 128 x
+/// 128 block.
 ///
 /// # Shapes
 ///
@@ -20,8 +21,8 @@ use crate::tensor::{QuantMut, TensorRef, check};
 ///
 /// # Numerics
 ///
-/// The rule of [`moe::quant`](crate::moe::quant), bitwise equal on every backend. The last block of a
-/// row or column covers what is left.
+/// The rule of [`moe::quant`](crate::moe::quant), bitwise equal on every backend. The last block of
+/// a row or column covers what is left.
 ///
 /// # Source
 ///
@@ -56,8 +57,8 @@ impl<'a, B, T: Activation> QuantizeBlockArgs<'a, B, T> {
     ///
     /// - [`Error::Alignment`](crate::Error::Alignment) unless `k % 16 == 0`.
     /// - [`Error::Shape`](crate::Error::Shape) unless outputs have the shapes above.
-    /// - [`Error::Stride`](crate::Error::Stride) unless rows are contiguous and no two output elements
-    ///   share an address.
+    /// - [`Error::Stride`](crate::Error::Stride) unless rows are contiguous and no two output
+    ///   elements share an address.
     pub fn new<const R: usize>(
         x: TensorRef<'a, B, T, R>,
         out: QuantMut<'a, B, R>,
@@ -70,8 +71,8 @@ impl<'a, B, T: Activation> QuantizeBlockArgs<'a, B, T> {
     }
 }
 
-/// Arguments of [`Backend::quantize_channel`](crate::Backend::quantize_channel): one scale per 128 rows and
-/// channel.
+/// Arguments of [`Backend::quantize_channel`](crate::Backend::quantize_channel): one scale per 128
+/// rows and channel.
 ///
 /// # Shapes
 ///
@@ -101,7 +102,8 @@ impl<'a, B, T: Activation> QuantizeBlockArgs<'a, B, T> {
 /// let mut values = Tensor::zeros(&cpu, [128, 2])?;
 /// let mut scales = Tensor::zeros(&cpu, [1, 2])?;
 /// let out = QuantMut { values: values.view_mut(), scales: scales.view_mut() };
-/// cpu.quantize_channel(&cpu.stream()?, QuantizeChannelArgs::new(x.view(), out, ScaleFormat::Fp32)?)?;
+/// let args = QuantizeChannelArgs::new(x.view(), out, ScaleFormat::Fp32)?;
+/// cpu.quantize_channel(&cpu.stream()?, args)?;
 /// assert_eq!(scales.to_host(&cpu)?, [1.0, 7.0 / 448.0]);
 /// # Ok::<(), moekit::Error>(())
 /// ```
@@ -119,8 +121,8 @@ impl<'a, B, T: Activation> QuantizeChannelArgs<'a, B, T> {
     ///
     /// - [`Error::Alignment`](crate::Error::Alignment) unless `m % 128 == 0`.
     /// - [`Error::Shape`](crate::Error::Shape) unless outputs have the shapes above.
-    /// - [`Error::Stride`](crate::Error::Stride) unless rows are contiguous and no two output elements
-    ///   share an address.
+    /// - [`Error::Stride`](crate::Error::Stride) unless rows are contiguous and no two output
+    ///   elements share an address.
     pub fn new(
         x: TensorRef<'a, B, T, 2>,
         out: QuantMut<'a, B, 2>,

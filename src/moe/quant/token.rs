@@ -25,8 +25,8 @@ use crate::tensor::{QuantMut, TensorRef, check};
 ///
 /// # Source
 ///
-/// DeepSeek-V3 technical report, section 3.3.2; DeepGEMM `per_token_cast_to_fp8`. Differs: NaN stays
-/// alone and infinity saturates, and padding rows are defined.
+/// DeepSeek-V3 technical report, section 3.3.2; DeepGEMM `per_token_cast_to_fp8`. Differs: NaN
+/// stays alone and infinity saturates, and padding rows are defined.
 ///
 /// # Examples
 ///
@@ -60,8 +60,8 @@ impl<'a, B, T: Activation> QuantizeArgs<'a, B, T> {
     ///
     /// - [`Error::Alignment`](crate::Error::Alignment) unless `k % 16 == 0`.
     /// - [`Error::Shape`](crate::Error::Shape) unless outputs and `rows` have the shapes above.
-    /// - [`Error::Stride`](crate::Error::Stride) unless rows are contiguous and no two output elements
-    ///   share an address.
+    /// - [`Error::Stride`](crate::Error::Stride) unless rows are contiguous and no two output
+    ///   elements share an address.
     pub fn new<const R: usize>(
         x: TensorRef<'a, B, T, R>,
         out: QuantMut<'a, B, R>,

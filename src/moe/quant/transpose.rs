@@ -7,13 +7,13 @@ use crate::tensor::{QuantMut, TensorRef, check};
 
 const OP: &str = "quantize_transpose";
 
-/// Arguments of [`Backend::quantize_transpose`](crate::Backend::quantize_transpose): each expert's rows,
-/// transposed and quantised along the tokens.
+/// Arguments of [`Backend::quantize_transpose`](crate::Backend::quantize_transpose): each expert's
+/// rows, transposed and quantised along the tokens.
 ///
-/// Expert `g` has the rows `expert_offsets[g] .. expert_offsets[g + 1]`, `k_g` in number. Its result is
-/// those rows transposed, a matrix `[num_features, k_g]` in which tokens beyond
-/// `num_recv_tokens_per_expert[g]` count as zeros. The matrices lie one after another: the operand of
-/// [`k_grouped_fp8_gemm_nt_contiguous`](crate::gemm::k_grouped_fp8_gemm_nt_contiguous).
+/// Expert `g` has the rows `expert_offsets[g] .. expert_offsets[g + 1]`, `k_g` in number. Its
+/// result is those rows transposed, a matrix `[num_features, k_g]` in which tokens beyond
+/// `num_recv_tokens_per_expert[g]` count as zeros. The matrices lie one after another: the operand
+/// of [`k_grouped_fp8_gemm_nt_contiguous`](crate::gemm::k_grouped_fp8_gemm_nt_contiguous).
 ///
 /// # Shapes
 ///
@@ -25,8 +25,8 @@ const OP: &str = "quantize_transpose";
 /// | `out.values` | E4M3 | `[num_features * m]` | group g a `[num_features, k_g]` matrix, K-major; overwritten |
 /// | `out.scales` | FP32 | `[num_features * m / 128]` | group g a `[num_features, k_g / 128]` matrix, row-major; overwritten |
 ///
-/// Rows from `expert_offsets[num_groups]` on belong to no expert; the outputs after the last group hold
-/// the codes and scales of zeros.
+/// Rows from `expert_offsets[num_groups]` on belong to no expert; the outputs after the last group
+/// hold the codes and scales of zeros.
 ///
 /// # Numerics
 ///
@@ -35,7 +35,8 @@ const OP: &str = "quantize_transpose";
 /// # Errors
 ///
 /// Those of [`QuantizeTransposeArgs::new`]; at [`Backend::check`](crate::Backend::check),
-/// [`Error::Value`](crate::Error::Value) if `expert_offsets` break their rule: nothing is then written.
+/// [`Error::Value`](crate::Error::Value) if `expert_offsets` break their rule: nothing is then
+/// written.
 ///
 /// # Source
 ///
@@ -86,7 +87,8 @@ impl<'a, B, T: Activation> QuantizeTransposeArgs<'a, B, T> {
     ///
     /// - [`Error::Alignment`](crate::Error::Alignment) unless `m % 128 == 0`.
     /// - [`Error::Shape`](crate::Error::Shape) unless the shapes are those above.
-    /// - [`Error::Stride`](crate::Error::Stride) unless the rows of `x` and all else are contiguous.
+    /// - [`Error::Stride`](crate::Error::Stride) unless the rows of `x` and all else are
+    ///   contiguous.
     pub fn new(
         x: TensorRef<'a, B, T, 2>,
         expert_offsets: TensorRef<'a, B, i32, 1>,

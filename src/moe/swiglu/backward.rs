@@ -6,8 +6,8 @@ use crate::moe::Activation;
 use crate::moe::stack::{stacked_mut, stacked_ref};
 use crate::tensor::{TensorMut, TensorRef, check};
 
-/// Arguments of [`Backend::swiglu_backward`](crate::Backend::swiglu_backward): the gradients of the inputs from
-/// that of the activation.
+/// Arguments of [`Backend::swiglu_backward`](crate::Backend::swiglu_backward): the gradients of the
+/// inputs from that of the activation.
 ///
 /// With `g`, `u` and `e` as in [`moe::swiglu`](crate::moe::swiglu):
 ///
@@ -33,8 +33,8 @@ use crate::tensor::{TensorMut, TensorRef, check};
 ///
 /// # Numerics
 ///
-/// FP32 as written, then one rounding where `grad_gate_up` is BF16; bitwise equal on every backend. The
-/// sum is 32 partial sums: sum `l` takes the columns `l`, `l + 32`, .. in that order by fused
+/// FP32 as written, then one rounding where `grad_gate_up` is BF16; bitwise equal on every backend.
+/// The sum is 32 partial sums: sum `l` takes the columns `l`, `l + 32`, .. in that order by fused
 /// multiply-adds; then sum `l` takes sum `l + 16`, then `l + 8`, 4, 2, 1.
 ///
 /// # Source
@@ -71,7 +71,8 @@ impl<'a, B, T: Activation, D: Activation> SwigluBackwardArgs<'a, B, T, D> {
     ///
     /// # Errors
     ///
-    /// - [`Error::Alignment`](crate::Error::Alignment) unless `gate_up` has an even number of columns.
+    /// - [`Error::Alignment`](crate::Error::Alignment) unless `gate_up` has an even number of
+    ///   columns.
     /// - [`Error::Shape`](crate::Error::Shape) unless all have the shapes above.
     /// - [`Error::Stride`](crate::Error::Stride) unless rows are contiguous.
     /// - [`Error::Value`](crate::Error::Value) if `limit` is negative or NaN.

@@ -18,8 +18,8 @@ use crate::tensor::{QuantMut, TensorMut, check};
 ///
 /// # Numerics
 ///
-/// As [`moe::swiglu`](crate::moe::swiglu) writes it, then one rounding where `out` is BF16; bitwise equal on
-/// every backend. Within 6 ulp of FP32 of the true value.
+/// As [`moe::swiglu`](crate::moe::swiglu) writes it, then one rounding where `out` is BF16; bitwise
+/// equal on every backend. Within 6 ulp of FP32 of the true value.
 ///
 /// # Examples
 ///
@@ -49,7 +49,8 @@ impl<'a, B, T: Activation, U: Activation> SwigluArgs<'a, B, T, U> {
     ///
     /// # Errors
     ///
-    /// - [`Error::Alignment`](crate::Error::Alignment) unless `gate_up` has an even number of columns.
+    /// - [`Error::Alignment`](crate::Error::Alignment) unless `gate_up` has an even number of
+    ///   columns.
     /// - [`Error::Shape`](crate::Error::Shape) unless all have the shapes above.
     /// - [`Error::Stride`](crate::Error::Stride) unless rows are contiguous.
     /// - [`Error::Value`](crate::Error::Value) if `limit` is negative or NaN.
@@ -66,8 +67,8 @@ impl<'a, B, T: Activation, U: Activation> SwigluArgs<'a, B, T, U> {
     }
 }
 
-/// Arguments of [`Backend::swiglu_quantize`](crate::Backend::swiglu_quantize): the activation, quantised per
-/// token x 128 of `intermediate_hidden`, which is K of the next product.
+/// Arguments of [`Backend::swiglu_quantize`](crate::Backend::swiglu_quantize): the activation,
+/// quantised per token x 128 of `intermediate_hidden`, which is K of the next product.
 ///
 /// # Shapes
 ///
@@ -116,8 +117,8 @@ impl<'a, B, T: Activation> SwigluQuantizeArgs<'a, B, T> {
     ///
     /// - [`Error::Alignment`](crate::Error::Alignment) unless `intermediate_hidden % 16 == 0`.
     /// - [`Error::Shape`](crate::Error::Shape) unless all have the shapes above.
-    /// - [`Error::Stride`](crate::Error::Stride) unless rows are contiguous and no two output elements
-    ///   share an address.
+    /// - [`Error::Stride`](crate::Error::Stride) unless rows are contiguous and no two output
+    ///   elements share an address.
     /// - [`Error::Value`](crate::Error::Value) if `limit` is negative or NaN.
     pub fn new<const R: usize>(
         input: SwigluInput<'a, B, T, R>,

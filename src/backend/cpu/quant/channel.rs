@@ -20,7 +20,8 @@ impl ChannelTile {
         Self { codes: [[E4M3(0); WIDTH]; GRAN_K], scales: [0.0; WIDTH] }
     }
 
-    /// Quantises `row(0..num_rows)`, of at most [`WIDTH`] columns; the rows from there on are zeros.
+    /// Quantises `row(0..num_rows)`, of at most [`WIDTH`] columns; the rows from there on are
+    /// zeros.
     #[inline(always)]
     pub fn quantize<'x, T: Activation>(
         &mut self,

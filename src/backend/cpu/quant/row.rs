@@ -53,7 +53,8 @@ impl<'a> QuantOut<'a> {
         QuantRow {
             simd: self.simd,
             format: self.format,
-            // SAFETY: the constructor checked that rows do not overlap; the caller has this one alone.
+            // SAFETY: the constructor checked that rows do not overlap; the caller has this one
+            // alone.
             codes: unsafe { self.values.slice(first_code, k) },
             scales: self.scales,
             first_scale: self.scales_layout.offset([group, row, 0]),

@@ -109,7 +109,8 @@ impl<T: Activation> Kernel for BlockRow<'_, '_, T> {
 }
 
 impl<T: Activation> BlockRow<'_, '_, T> {
-    /// Quantises `len` columns from `col` on, row by row, once for the scales and once for the codes.
+    /// Quantises `len` columns from `col` on, row by row, once for the scales and once for the
+    /// codes.
     #[inline(always)]
     fn quantize_band(&self, col: usize, len: usize) {
         let Self { job, group, tile_row } = *self;
