@@ -141,7 +141,9 @@ pub enum Error {
     },
 
     /// The CUDA backend was asked for, but this build holds no kernels (nvcc was not found).
-    #[error("{op}: this build of moekit holds no CUDA kernels (nvcc was not found when it was built)")]
+    #[error(
+        "{op}: this build of moekit holds no CUDA kernels (nvcc was not found when it was built)"
+    )]
     KernelsNotBuilt {
         /// Operation that refused.
         op: &'static str,

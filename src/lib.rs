@@ -1,5 +1,6 @@
 //! Everything a Mixture-of-Experts model needs below the model code.
 
+pub mod eplb;
 pub mod error;
 pub mod tensor;
 
