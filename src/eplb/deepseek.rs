@@ -1,11 +1,12 @@
 //! The policy of DeepSeek's EPLB, map for map.
 
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use rayon::prelude::*;
 
 use super::group_sum::group_sum;
+use super::ordered::Ordered;
 use super::{ExpertLoad, Placement, RebalanceParams};
 use crate::{Error, Result};
 
@@ -118,15 +119,15 @@ fn replicate(load: &[f32], num_replicas: usize) -> Replicas {
         return replicas;
     }
     // The lower index wins among equal loads.
-    let mut heaviest: BinaryHeap<(OrderedLoad, Reverse<usize>)> =
-        load.iter().enumerate().map(|(e, &load)| (OrderedLoad(load), Reverse(e))).collect();
+    let mut heaviest: BinaryHeap<(Ordered<f32>, Reverse<usize>)> =
+        load.iter().enumerate().map(|(e, &load)| (Ordered(load), Reverse(e))).collect();
     for _ in num_experts..num_replicas {
         let Some(mut top) = heaviest.peek_mut() else { break };
         let e = top.1.0;
         replicas.expert.push(e as i32);
         replicas.replica_idx.push(replicas.count[e]);
         replicas.count[e] += 1;
-        top.0 = OrderedLoad(load[e] / replicas.count[e] as f32);
+        top.0 = Ordered(load[e] / replicas.count[e] as f32);
     }
     replicas
 }
@@ -141,8 +142,8 @@ fn balanced_packing(loads: &[f32], num_packs: usize) -> Vec<Vec<usize>> {
         return (0..num_packs).map(|i| vec![i]).collect();
     }
     let mut packs = vec![Vec::with_capacity(items_per_pack); num_packs];
-    let mut lightest: BinaryHeap<Reverse<(OrderedLoad, usize)>> =
-        (0..num_packs).map(|pack| Reverse((OrderedLoad(0.0), pack))).collect();
+    let mut lightest: BinaryHeap<Reverse<(Ordered<f32>, usize)>> =
+        (0..num_packs).map(|pack| Reverse((Ordered(0.0), pack))).collect();
     for item in descending(loads) {
         let Some(mut top) = lightest.peek_mut() else { break };
         let pack = top.0.1;
@@ -150,7 +151,7 @@ fn balanced_packing(loads: &[f32], num_packs: usize) -> Vec<Vec<usize>> {
         if packs[pack].len() == items_per_pack {
             std::collections::binary_heap::PeekMut::pop(top);
         } else {
-            top.0.0 = OrderedLoad(top.0.0.0 + loads[item]);
+            top.0.0 = Ordered(top.0.0.0 + loads[item]);
         }
     }
     packs
@@ -163,24 +164,6 @@ fn descending(loads: &[f32]) -> impl Iterator<Item = usize> {
     let mut keys: Vec<u64> = loads.iter().enumerate().map(key).collect();
     keys.sort_unstable();
     keys.into_iter().map(|key| key as u32 as usize)
-}
-
-/// A finite load, ordered by value.
-#[derive(Clone, Copy, PartialEq)]
-struct OrderedLoad(f32);
-
-impl Eq for OrderedLoad {}
-
-impl PartialOrd for OrderedLoad {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for OrderedLoad {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.0.total_cmp(&other.0)
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! `rebalance_experts`: the entry point.
 
+use super::optimized::{OptimizedOptions, place_on_cluster};
 use super::{Cluster, ExpertLoad, Placement, deepseek};
 use crate::{Error, Result};
 
@@ -60,15 +61,70 @@ impl RebalanceParams {
 pub enum Policy {
     /// DeepSeek's EPLB, entry for entry.
     DeepSeek,
+    /// A smaller maximum, and no expert twice on a GPU; takes extents that do not divide.
+    Optimized(OptimizedOptions),
 }
 
-/// Places the experts of every layer.
+/// Places the experts of every layer: more replicas for loaded experts, evenly loaded GPUs.
+///
+/// # Shapes
+///
+/// | name | dtype | shape | layout |
+/// | --- | --- | --- | --- |
+/// | `load` | FP32 | `[num_layers, num_logical_experts]` | row-major |
+/// | `physical_to_logical_map` | INT32 | `[num_layers, num_physical_experts]` | GPU by GPU |
+/// | `logical_to_physical_map` | INT32 | `[num_layers, num_logical_experts, max_replicas]` | -1 = padding |
+/// | `logical_count` | INT32 | `[num_layers, num_logical_experts]` | replicas, >= 1 |
+///
+/// # Numerics
+///
+/// [`Policy::DeepSeek`] computes in FP32 in the reference's order, [`Policy::Optimized`] in FP64.
+/// Both are deterministic, whatever the number of threads. Ties: stable descending sort, first
+/// maximum, lowest GPU.
+///
+/// # Errors
+///
+/// - [`Error::Value`] for an extent of 0 or `num_physical_experts < num_logical_experts`.
+/// - [`Policy::DeepSeek`]: [`Error::Value`] unless `num_physical_experts % num_gpus == 0` and, if
+///   hierarchical, `num_logical_experts % num_expert_groups == 0`, `num_gpus % num_nodes == 0` and
+///   `num_physical_experts % num_nodes == 0`.
+/// - [`Policy::Optimized`]: those of [`Cluster::uniform`] and [`place_on_cluster`].
+///
+/// # Source
+///
+/// DeepSeek EPLB, `eplb.py`. Differs: equal loads sort stably, which the reference leaves to its
+/// runtime.
+///
+/// # Examples
+///
+/// ```
+/// use moekit::eplb::{ExpertLoad, Policy, RebalanceParams, rebalance_experts};
+///
+/// let load = ExpertLoad::new([
+///     [90, 132, 40, 61, 104, 165, 39, 4, 73, 56, 183, 86],
+///     [20, 107, 104, 64, 19, 197, 187, 157, 172, 86, 16, 27],
+/// ])?;
+/// let params = RebalanceParams {
+///     num_physical_experts: 16,
+///     num_expert_groups: 4,
+///     num_nodes: 2,
+///     num_gpus: 8,
+/// };
+/// let placement = rebalance_experts(&load, &params, &Policy::DeepSeek)?;
+/// let expected = [5, 6, 5, 7, 8, 4, 3, 4, 10, 9, 10, 2, 0, 1, 11, 1];
+/// assert_eq!(placement.physical_to_logical(0), expected);
+/// # Ok::<(), moekit::Error>(())
+/// ```
 pub fn rebalance_experts(
     load: &ExpertLoad,
     params: &RebalanceParams,
     policy: &Policy,
 ) -> Result<Placement> {
+    params.check(load.num_logical_experts())?;
     match policy {
         Policy::DeepSeek => deepseek::rebalance(load, params),
+        Policy::Optimized(options) => {
+            place_on_cluster(load, &params.cluster()?, params.num_expert_groups, options)
+        }
     }
 }
