@@ -129,15 +129,27 @@ pub(super) fn check_extents(
     placement: &Placement,
     cluster: &Cluster,
 ) -> Result<()> {
+    check_extents_of_current(op, load, placement, cluster)?;
+    check_failed(op, placement, cluster)
+}
+
+/// As [`check_extents`], for a placement that may still have experts on failed GPUs.
+pub(super) fn check_extents_of_current(
+    op: &'static str,
+    load: &ExpertLoad,
+    placement: &Placement,
+    cluster: &Cluster,
+) -> Result<()> {
     let expected = vec![load.num_layers(), load.num_logical_experts()];
     let got = vec![placement.num_layers(), placement.num_logical_experts()];
     if expected != got {
         return Err(Error::Shape { op, arg: "placement.logical_count", expected, got });
     }
-    check_cluster(op, placement, cluster)
+    check_slots(op, placement, cluster)
 }
 
-pub(super) fn check_cluster(
+/// Checks that the placement has the cluster's slots.
+pub(super) fn check_slots(
     op: &'static str,
     placement: &Placement,
     cluster: &Cluster,
@@ -145,9 +157,19 @@ pub(super) fn check_cluster(
     let num_layers = placement.num_layers();
     let expected = vec![num_layers, cluster.num_physical_experts()];
     let got = vec![num_layers, placement.num_physical_experts()];
-    if expected != got {
-        return Err(Error::Shape { op, arg: "placement.physical_to_logical_map", expected, got });
+    if expected == got {
+        return Ok(());
     }
+    Err(Error::Shape { op, arg: "placement.physical_to_logical_map", expected, got })
+}
+
+/// Checks that no failed GPU holds an expert.
+pub(super) fn check_failed(
+    op: &'static str,
+    placement: &Placement,
+    cluster: &Cluster,
+) -> Result<()> {
+    let num_layers = placement.num_layers();
     let failed = (0..cluster.num_gpus()).filter(|&gpu| cluster.gpus()[gpu].failed);
     for gpu in failed {
         for layer_idx in 0..num_layers {

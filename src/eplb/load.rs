@@ -69,6 +69,14 @@ impl ExpertLoad {
         Ok(Self { values, num_logical_experts })
     }
 
+    /// Combines two loads of one shape, value by value.
+    pub(super) fn zip_map(&self, other: &Self, f: impl Fn(f32, f32) -> f64) -> Result<Self> {
+        let row = |(a, b): (&[f32], &[f32])| -> Vec<f64> {
+            a.iter().zip(b).map(|(&a, &b)| f(a, b)).collect()
+        };
+        Self::new(self.layers().zip(other.layers()).map(row))
+    }
+
     /// Returns the number of MoE layers, `num_layers`.
     pub fn num_layers(&self) -> usize {
         self.values.len() / self.num_logical_experts

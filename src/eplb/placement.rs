@@ -93,6 +93,29 @@ impl Placement {
         })
     }
 
+    /// Returns a placement with other rows; layers that stay the same keep their replicas' order.
+    pub(super) fn with_rows(&self, physical_to_logical_map: &[Vec<i32>]) -> Result<Self> {
+        let replica_idx = physical_to_logical_map.iter().enumerate().map(|(layer_idx, row)| {
+            if row == self.physical_to_logical(layer_idx) {
+                return Ok(self.replica_idx(layer_idx));
+            }
+            replicas_in_order(row, self.num_logical_experts)
+        });
+        let replica_idx = replica_idx.collect::<Result<Vec<_>>>()?;
+        Self::with_replica_idx(physical_to_logical_map, &replica_idx, self.num_logical_experts)
+    }
+
+    /// Returns which replica of its expert each slot is: INT32 `[num_physical_experts]`, -1 = empty.
+    pub fn replica_idx(&self, layer_idx: usize) -> Vec<i32> {
+        let mut replica_idx = vec![-1; self.physical_to_logical(layer_idx).len()];
+        for expert_idx in 0..self.num_logical_experts {
+            for (i, &slot) in self.replicas(layer_idx, expert_idx).iter().enumerate() {
+                replica_idx[slot as usize] = i as i32;
+            }
+        }
+        replica_idx
+    }
+
     /// Returns the number of MoE layers.
     pub fn num_layers(&self) -> usize {
         self.physical_to_logical_map.len() / self.num_physical_experts

@@ -11,7 +11,7 @@ use self::groups::NodeGroups;
 pub(super) use self::initial::replica_counts;
 use self::search::{Effort, improve};
 pub(super) use self::search::{Move, apply, best_move};
-pub(super) use self::state::{Pool, State};
+pub(super) use self::state::{Homes, Pool, State, TOLERANCE};
 use super::bound::Capacity;
 use super::{Cluster, ExpertLoad, Placement, RebalanceParams, deepseek};
 use crate::{Error, Result};
@@ -196,6 +196,7 @@ impl Pool {
             slots: gpus.iter().map(slots).collect(),
             speeds: gpus.iter().map(|&gpu| cluster.gpus()[gpu].speed).collect(),
             allow_duplicates,
+            homes: None,
         }
     }
 

@@ -9,6 +9,8 @@ pub(in crate::eplb) enum Move {
     Swap((usize, usize), (usize, usize)),
     /// `(gpu, slot)` gives up its replica for one of the expert: one transfer.
     Replace((usize, usize), u32),
+    /// The GPU takes one more replica of the expert into an empty slot: one transfer.
+    Fill(usize, u32),
 }
 
 /// How far the search goes.
@@ -72,6 +74,7 @@ pub(in crate::eplb) fn apply(state: &mut State<'_>, chosen: Move) {
     match chosen {
         Move::Swap(a, b) => state.swap(a, b),
         Move::Replace((gpu, slot), expert) => state.replace(gpu, slot, expert),
+        Move::Fill(gpu, expert) => state.repeat(gpu, expert),
     }
 }
 
@@ -81,6 +84,7 @@ pub(in crate::eplb) fn best_move(state: &State<'_>, gpu: usize, time: f64) -> Op
     swaps(state, gpu, &mut best);
     replacements_elsewhere(state, gpu, &mut best);
     replacements_here(state, gpu, &mut best);
+    fills(state, gpu, &mut best);
     best.moves.first().map(|&(time, chosen)| (chosen, time))
 }
 
@@ -182,6 +186,22 @@ fn replacements_here(state: &State<'_>, gpu: usize, best: &mut Shortlist) {
             let time = elsewhere.max((rest + grown) / state.pool.speeds[gpu]);
             if time < best.time && x != f && may_grow(state, x) && state.admits(gpu, x) {
                 best.offer(time, Move::Replace((gpu, slot), x));
+            }
+        }
+    }
+}
+
+/// One replica more, in an empty slot, of an expert on the slowest GPU.
+fn fills(state: &State<'_>, gpu: usize, best: &mut Shortlist) {
+    let has_room = |other: &usize| state.held[*other].len() < state.pool.slots[*other];
+    for other in (0..state.loads.len()).filter(has_room).filter(|&other| other != gpu) {
+        for &e in &state.held[gpu] {
+            let grown = state.load_at(e, state.counts[e as usize] + 1);
+            let here = state.loads[gpu] - state.replica_load(e) + grown;
+            let there = state.loads[other] + grown;
+            let time = (here / state.pool.speeds[gpu]).max(there / state.pool.speeds[other]);
+            if time < best.time && may_grow(state, e) && state.admits(other, e) {
+                best.offer(time, Move::Fill(other, e));
             }
         }
     }

@@ -12,6 +12,15 @@ pub(in crate::eplb) struct Pool {
     pub speeds: Vec<f64>,
     /// Whether two replicas of an expert may share a GPU.
     pub allow_duplicates: bool,
+    /// Node of each expert and of each GPU, where experts must not leave their node.
+    pub homes: Option<Homes>,
+}
+
+/// Nodes that experts must stay on.
+#[derive(Debug, Clone)]
+pub(in crate::eplb) struct Homes {
+    pub of_expert: Vec<usize>,
+    pub of_gpu: Vec<usize>,
 }
 
 impl Pool {
@@ -103,7 +112,9 @@ impl<'a> State<'a> {
 
     /// Whether `expert` may be added to `gpu`.
     pub fn admits(&self, gpu: usize, expert: u32) -> bool {
-        self.pool.allow_duplicates || !self.holds(gpu, expert)
+        let at_home = |homes: &Homes| homes.of_expert[expert as usize] == homes.of_gpu[gpu];
+        self.pool.homes.as_ref().is_none_or(at_home)
+            && (self.pool.allow_duplicates || !self.holds(gpu, expert))
     }
 
     pub fn holds(&self, gpu: usize, expert: u32) -> bool {
