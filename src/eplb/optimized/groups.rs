@@ -121,13 +121,21 @@ impl<'a> Assignment<'a> {
         };
         let mut order: Vec<usize> = (0..loads.len()).collect();
         order.sort_by(|&a, &b| loads[b].total_cmp(&loads[a]));
-        for group in order {
-            let time = |node: &usize| {
-                (assignment.node_loads[*node] + loads[group]) / assignment.speeds[*node]
+        for (num_placed, group) in order.into_iter().enumerate() {
+            // No node that can hold a group stays without one.
+            let is_empty = |node: &usize| assignment.groups[*node].is_empty();
+            let candidates = || (0..num_nodes).filter(|&node| assignment.has_room(node));
+            let only_empty = candidates().filter(is_empty).count() >= loads.len() - num_placed;
+            let time = |node: usize| {
+                (assignment.node_loads[node] + loads[group]) / assignment.speeds[node]
             };
-            let node = (0..num_nodes)
-                .filter(|&node| assignment.has_room(node))
-                .min_by(|a, b| time(a).total_cmp(&time(b)))
+            let order = |a: &usize, b: &usize| {
+                let by_count = assignment.groups[*a].len().cmp(&assignment.groups[*b].len());
+                time(*a).total_cmp(&time(*b)).then(by_count)
+            };
+            let node = candidates()
+                .filter(|node| !only_empty || is_empty(node))
+                .min_by(order)
                 .expect("the nodes were checked to hold all groups");
             assignment.groups[node].push(group);
             assignment.node_loads[node] += loads[group];
@@ -149,7 +157,8 @@ impl<'a> Assignment<'a> {
             for other in (0..num_nodes).filter(|&other| other != slowest) {
                 let partners = self.groups[other].iter().map(|&g| self.loads[g]).enumerate();
                 let partners = partners.map(|(j, load)| (Some(j), load));
-                let room = self.has_room(other).then_some((None, 0.0));
+                let movable = self.groups[slowest].len() > 1 && self.has_room(other);
+                let room = movable.then_some((None, 0.0));
                 for (j, partner) in partners.chain(room) {
                     let gain = self.loads[group] - partner;
                     let here = (self.node_loads[slowest] - gain) / self.speeds[slowest];

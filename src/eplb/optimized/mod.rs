@@ -40,7 +40,8 @@ impl Default for OptimizedOptions {
 /// Places every layer on any cluster: GPUs may differ in slots and speed, or have failed.
 ///
 /// Groups of experts (`num_expert_groups`, in order, sizes as even as they divide) stay on one node
-/// each if the nodes divide them and `ignore_groups` is off. No placement without duplicates that
+/// each if the nodes divide them and `ignore_groups` is off; a node too small for a whole group then
+/// stays empty (-1). No placement without duplicates that
 /// DeepSeek's policy finds for equal GPUs is better than the one returned.
 ///
 /// # Errors
