@@ -4,6 +4,9 @@ use crate::{Error, Result};
 
 const OP: &str = "cluster";
 
+/// Most slots of a layer: bounds the memory that a mistyped count can ask for.
+pub(super) const MAX_SLOTS: usize = 1 << 24;
+
 /// One GPU of a [`Cluster`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Gpu {
@@ -42,7 +45,7 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// [`Error::Value`] if there is no GPU, no usable slot, or a speed that is not finite and
+    /// [`Error::Value`] if there is no GPU, no usable slot, more than 2^24 slots, or a speed that is not finite and
     /// positive.
     pub fn new(gpus: Vec<Gpu>) -> Result<Self> {
         if let Some((gpu_idx, gpu)) =
@@ -53,7 +56,11 @@ impl Cluster {
         }
         let mut slot_offsets = vec![0];
         for gpu in &gpus {
-            let end = slot_offsets[slot_offsets.len() - 1] + gpu.num_slots;
+            let end = gpu.num_slots.saturating_add(slot_offsets[slot_offsets.len() - 1]);
+            if end > MAX_SLOTS {
+                let expected = format!("at most {MAX_SLOTS} on all GPUs");
+                return Err(Error::value(OP, "gpu_slots", expected, end));
+            }
             slot_offsets.push(end);
         }
         let cluster = Self { gpus, slot_offsets };
@@ -69,12 +76,12 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// [`Error::Value`] unless `num_physical_experts >= 1`, `num_gpus >= 1` and
-    /// `1 <= num_nodes <= num_gpus`.
+    /// [`Error::Value`] unless `1 <= num_physical_experts <= 2^24` and
+    /// `1 <= num_nodes <= num_gpus <= num_physical_experts`.
     pub fn uniform(num_physical_experts: usize, num_nodes: usize, num_gpus: usize) -> Result<Self> {
-        if num_physical_experts == 0 || i32::try_from(num_physical_experts).is_err() {
-            let arg = "num_physical_experts";
-            return Err(Error::value(OP, arg, "1 to 2147483647", num_physical_experts));
+        if !(1..=MAX_SLOTS).contains(&num_physical_experts) {
+            let expected = format!("1 to {MAX_SLOTS}");
+            return Err(Error::value(OP, "num_physical_experts", expected, num_physical_experts));
         }
         if num_gpus == 0 || num_gpus > num_physical_experts {
             let expected = format!("1 to num_physical_experts = {num_physical_experts}");
@@ -198,7 +205,7 @@ mod tests {
         let message = |result: Result<Cluster>| result.expect_err("refused").to_string();
         assert_eq!(
             message(Cluster::uniform(0, 1, 1)),
-            "cluster: `num_physical_experts` is 0, expected 1 to 2147483647"
+            "cluster: `num_physical_experts` is 0, expected 1 to 16777216"
         );
         assert_eq!(
             message(Cluster::uniform(4, 1, 5)),

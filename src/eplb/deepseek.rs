@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::group_sum::group_sum;
 use super::ordered::Ordered;
-use super::{ExpertLoad, Placement, RebalanceParams};
+use super::{Cluster, ExpertLoad, Gpu, Placement, RebalanceParams};
 use crate::{Error, Result};
 
 const OP: &str = "rebalance_experts";
@@ -19,6 +19,32 @@ pub(super) fn rebalance(load: &ExpertLoad, params: &RebalanceParams) -> Result<P
     let (physical_to_logical, replica_idx): (Vec<_>, Vec<_>) =
         layers.par_iter().map(|load| shape.place(load)).unzip();
     Placement::with_replica_idx(&physical_to_logical, &replica_idx, load.num_logical_experts())
+}
+
+/// Places every layer on the GPUs of a cluster, which must be equal and work.
+pub(super) fn rebalance_on(
+    load: &ExpertLoad,
+    cluster: &Cluster,
+    num_expert_groups: usize,
+) -> Result<Placement> {
+    let mut params = RebalanceParams {
+        num_physical_experts: cluster.num_physical_experts(),
+        num_expert_groups,
+        num_nodes: cluster.num_nodes(),
+        num_gpus: cluster.num_gpus(),
+    };
+    if num_expert_groups == 1 || !params.is_hierarchical() {
+        (params.num_expert_groups, params.num_nodes) = (1, 1);
+    }
+    let same = |(a, b): (&Gpu, &Gpu)| {
+        (a.num_slots, a.speed, a.failed) == (b.num_slots, b.speed, b.failed)
+            && (params.num_nodes == 1 || a.node_idx == b.node_idx)
+    };
+    if !params.cluster()?.gpus().iter().zip(cluster.gpus()).all(same) {
+        let expected = "optimized where GPUs differ or have failed";
+        return Err(Error::value(OP, "policy", expected, "deepseek"));
+    }
+    rebalance(load, &params)
 }
 
 /// The checked extents: groups on nodes, experts in groups, GPUs on nodes, slots on GPUs.

@@ -1,5 +1,6 @@
 //! `rebalance_experts`: the entry point.
 
+use super::cluster::MAX_SLOTS;
 use super::optimized::{OptimizedOptions, place_on_cluster};
 use super::{Cluster, ExpertLoad, Placement, deepseek};
 use crate::{Error, Result};
@@ -25,22 +26,32 @@ impl RebalanceParams {
         self.num_expert_groups.is_multiple_of(self.num_nodes)
     }
 
-    /// Returns the equal GPUs that these extents describe.
+    /// Returns the equal GPUs that these extents describe; nodes count only if there are as many
+    /// GPUs or groups are kept on nodes.
     ///
     /// # Errors
     ///
     /// Those of [`Cluster::uniform`].
     pub fn cluster(&self) -> Result<Cluster> {
-        Cluster::uniform(self.num_physical_experts, self.num_nodes, self.num_gpus)
+        let needs_nodes = self.num_nodes <= self.num_gpus || self.is_hierarchical();
+        let num_nodes = if needs_nodes { self.num_nodes } else { 1 };
+        Cluster::uniform(self.num_physical_experts, num_nodes, self.num_gpus)
     }
 
-    pub(super) fn check(&self, num_logical_experts: usize) -> Result<()> {
-        if self.num_physical_experts < num_logical_experts
-            || i32::try_from(self.num_physical_experts).is_err()
-        {
-            let expected = format!("num_logical_experts = {num_logical_experts} to 2147483647");
-            let got = self.num_physical_experts;
-            return Err(Error::value(OP, "num_physical_experts", expected, got));
+    /// Checks the extents that every policy needs.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Value`] for an extent of 0 or `num_physical_experts < num_logical_experts`.
+    pub fn check(&self, num_logical_experts: usize) -> Result<()> {
+        let arg = "num_physical_experts";
+        let got = self.num_physical_experts;
+        if got < num_logical_experts {
+            let expected = format!("at least num_logical_experts = {num_logical_experts}");
+            return Err(Error::value(OP, arg, expected, got));
+        }
+        if got > MAX_SLOTS {
+            return Err(Error::value(OP, arg, format!("at most {MAX_SLOTS}"), got));
         }
         for (arg, value) in [
             ("num_expert_groups", self.num_expert_groups),

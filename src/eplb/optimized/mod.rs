@@ -13,7 +13,7 @@ use self::search::{Effort, improve};
 pub(super) use self::search::{Move, apply, best_move};
 pub(super) use self::state::{Homes, Pool, State, TOLERANCE};
 use super::bound::Capacity;
-use super::{Cluster, ExpertLoad, Placement, RebalanceParams, deepseek};
+use super::{Cluster, ExpertLoad, Placement, deepseek};
 use crate::{Error, Result};
 
 const OP: &str = "rebalance_experts";
@@ -84,7 +84,8 @@ pub fn place_on_cluster(
     } else {
         NodeGroups::whole(cluster, num_experts)
     };
-    let reference = reference(load, cluster, hierarchical.then_some(num_expert_groups));
+    let num_groups = if hierarchical { num_expert_groups } else { 1 };
+    let reference = deepseek::rebalance_on(load, cluster, num_groups).ok();
     let layers: Vec<&[f32]> = load.layers().collect();
     let rows: Vec<Vec<i32>> = layers
         .par_iter()
@@ -134,26 +135,6 @@ pub(super) fn row_of(cluster: &Cluster, held: &[Vec<u32>]) -> Vec<i32> {
         row[slots].iter_mut().zip(experts).for_each(|(slot, &e)| *slot = e as i32);
     }
     row
-}
-
-/// Returns the placement of DeepSeek's policy, where it can place at all.
-fn reference(load: &ExpertLoad, cluster: &Cluster, num_groups: Option<usize>) -> Option<Placement> {
-    let num_nodes = if num_groups.is_some() { cluster.num_nodes() } else { 1 };
-    let params = RebalanceParams {
-        num_physical_experts: cluster.num_physical_experts(),
-        num_expert_groups: num_groups.unwrap_or(1),
-        num_nodes,
-        num_gpus: cluster.num_gpus(),
-    };
-    let uniform = params.cluster().ok()?;
-    let same = |(a, b): (&super::Gpu, &super::Gpu)| {
-        (a.num_slots, a.speed, a.failed) == (b.num_slots, b.speed, b.failed)
-            && (num_groups.is_none() || a.node_idx == b.node_idx)
-    };
-    if !uniform.gpus().iter().zip(cluster.gpus()).all(same) {
-        return None;
-    }
-    deepseek::rebalance(load, &params).ok()
 }
 
 /// Returns `given` if it may be used and its slowest GPU is faster than that of `own`.
