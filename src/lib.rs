@@ -2,6 +2,7 @@
 
 pub mod backend;
 pub mod comm;
+pub mod eplb;
 pub mod error;
 pub mod gemm;
 pub mod moe;

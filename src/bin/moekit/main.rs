@@ -1,5 +1,6 @@
 //! The command-line program.
 
+mod eplb;
 mod pipeline;
 
 use std::process::ExitCode;
@@ -16,12 +17,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Place expert replicas on GPUs, plan moves, replay load traces
+    Eplb(eplb::EplbArgs),
     /// Generate, check, simulate and draw pipeline schedules
     Pipeline(pipeline::PipelineArgs),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Eplb(args) => eplb::run(&args),
         Command::Pipeline(args) => pipeline::run(&args),
     };
     match result {
