@@ -1,6 +1,7 @@
 //! Everything a Mixture-of-Experts model needs below the model code.
 
 pub mod backend;
+pub mod checkpoint;
 pub mod comm;
 pub mod eplb;
 pub mod error;
@@ -8,6 +9,7 @@ pub mod gemm;
 pub mod moe;
 pub mod num;
 pub mod pipeline;
+mod random;
 pub mod tensor;
 mod topology;
 

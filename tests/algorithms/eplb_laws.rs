@@ -1,5 +1,7 @@
 //! Laws that hold for any load and any cluster.
 
+#![allow(clippy::needless_range_loop)] // indices name layers and GPUs
+
 use moekit::eplb::*;
 use proptest::prelude::*;
 

@@ -300,7 +300,7 @@ fn combine_refuses_bad_arguments<B: Backend>(backend: &B) {
         let handle = ep.dispatch_recv(&stream, pending, TokensMut::Bf16(rows.view_mut()))?;
         let narrow = Tensor::<B, bf16, 2>::zeros(backend, [2, 15])?;
         let error = ep.combine_send(&stream, &handle, narrow.view(), CombineWeights::Routed);
-        let error = error.err().expect("narrow").to_string();
+        let error = error.expect_err("narrow").to_string();
         assert_eq!(error, "combine: `y` has shape [2, 15], expected [2, 16]");
         let pending = ep.combine_send(&stream, &handle, rows.view(), CombineWeights::Routed)?;
         let mut out = Tensor::<B, bf16, 2>::zeros(backend, [2, 16])?;

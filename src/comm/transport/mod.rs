@@ -40,7 +40,8 @@ pub(super) trait Transport: Send {
 pub(super) enum Arrival {
     /// A frame that `src` sent.
     Frame { src: usize, frame: Vec<u8> },
-    /// The transport found that `src` has ended; said once.
+    /// The transport found that `src` has ended; said once. Only processes can be lost.
+    #[cfg_attr(not(feature = "mpi"), expect(dead_code))]
     Lost { src: usize },
 }
 

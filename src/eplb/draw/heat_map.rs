@@ -124,7 +124,8 @@ pub fn simulation_svg(simulation: &Simulation, caption: &str) -> String {
         let mark = rectangle(x(i) - 0.5, HEADER, 1.0, HEIGHT).set("fill", "#7fbf7b");
         document = document.add(mark.add(Title::new(moves)));
     }
-    let lines: [(fn(&crate::eplb::SimulatedStep) -> f64, &str); 2] =
+    type Value = fn(&crate::eplb::SimulatedStep) -> f64;
+    let lines: [(Value, &str); 2] =
         [(|s| s.worst_max_over_mean, "#b2182b"), (|s| s.mean_max_over_mean, "#2166ac")];
     for (value, stroke) in lines {
         let mut data = Data::new();

@@ -27,7 +27,7 @@ impl NodeGroups {
     /// All experts as one group on one node of all working GPUs.
     pub fn whole(cluster: &Cluster, num_experts: usize) -> Self {
         let node = Node::new(cluster, cluster.usable_gpus().collect());
-        Self { nodes: vec![node], groups: vec![0..num_experts as u32] }
+        Self { nodes: vec![node], groups: std::iter::once(0..num_experts as u32).collect() }
     }
 
     /// Groups of experts in order, as even as they divide, to be kept whole on nodes.

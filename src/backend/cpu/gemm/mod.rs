@@ -85,9 +85,9 @@ impl GemmOperand for Bf16Mat<'_> {
         num_products: usize,
         product: impl Fn(usize) -> Product<'a, Self> + Sync,
     ) {
-        match level {
-            _ => multiply_all(fp32::PortableFp32, num_products, product),
-        }
+        // One arithmetic for all levels; LLVM vectorises it.
+        let _ = level;
+        multiply_all(fp32::PortableFp32, num_products, product);
     }
 }
 
@@ -122,8 +122,8 @@ pub(crate) fn m_grouped_gemm_nt_contiguous<M: GemmOperand>(
     d.assert_holds(m, n);
     M::multiply_products(level, segments.len(), |idx| {
         let Segment { rows, group } = &segments[idx];
-        let a = a.from_row(rows.start);
-        let d = d.from_element(rows.start * d_row_stride);
+        let a = a.starting_at_row(rows.start);
+        let d = d.starting_at(rows.start * d_row_stride);
         match *group {
             Some(group) => Product { a, b: b(group), d, m: rows.len(), n, k },
             None => Product { a, b: a, d, m: 0, n: 0, k },
@@ -153,7 +153,7 @@ pub(crate) fn m_grouped_gemm_nt_masked<M: GemmOperand>(
     M::multiply_products(level, masked_m.len(), |group| Product {
         a: a(group),
         b: b(group),
-        d: d.from_element(group * strides.group),
+        d: d.starting_at(group * strides.group),
         m: usize::try_from(masked_m[group]).unwrap_or(0).min(max_m),
         n,
         k,
@@ -175,7 +175,7 @@ pub(crate) fn k_grouped_gemm_nt_contiguous<M: GemmOperand>(
     M::multiply_products(level, ks.len(), |group| Product {
         a: a(group),
         b: b(group),
-        d: d.from_element(group * strides.group),
+        d: d.starting_at(group * strides.group),
         m,
         n,
         k: ks[group],

@@ -69,7 +69,7 @@ pub(crate) trait Operand: Copy + Send + Sync {
     fn prefetch(&self, row: usize, block_idx: usize);
 
     /// The same operand from row `first_row` on; it must lie where scales begin.
-    fn from_row(&self, first_row: usize) -> Self;
+    fn starting_at_row(&self, first_row: usize) -> Self;
 
     /// Panics unless the slices hold `rows` rows of `k`.
     fn assert_holds(&self, rows: usize, k: usize);
@@ -96,7 +96,7 @@ impl Operand for Fp8Mat<'_> {
         prefetch_line(first.wrapping_add(64));
     }
 
-    fn from_row(&self, first_row: usize) -> Self {
+    fn starting_at_row(&self, first_row: usize) -> Self {
         let scales = self.scales;
         debug_assert!(first_row.is_multiple_of(scales.rows_per_scale));
         let first_scale = first_row / scales.rows_per_scale * scales.row_stride;
@@ -141,7 +141,7 @@ impl Operand for Bf16Mat<'_> {
         }
     }
 
-    fn from_row(&self, first_row: usize) -> Self {
+    fn starting_at_row(&self, first_row: usize) -> Self {
         let start = (first_row * self.row_stride).min(self.values.len());
         Self { values: &self.values[start..], ..*self }
     }
@@ -208,7 +208,7 @@ impl<'a> SharedOut<'a> {
     }
 
     /// The same result with row 0 at element `first`.
-    pub(super) fn from_element(&self, first: usize) -> Self {
+    pub(super) fn starting_at(&self, first: usize) -> Self {
         Self { first, ..*self }
     }
 
@@ -302,7 +302,7 @@ mod tests {
     #[test]
     fn blocks_cover_k_and_the_last_is_the_rest() {
         let lens = |k| KBlock::all(k).map(|b| b.len).collect::<Vec<_>>();
-        assert_eq!(lens(0), []);
+        assert_eq!(lens(0), [0usize; 0]);
         assert_eq!(lens(16), [16]);
         assert_eq!(lens(256), [128, 128]);
         assert_eq!(lens(2880)[21..], [128, 64]);

@@ -5,10 +5,6 @@
 //! A product of two E4M3 or two BF16 values is exact in FP32 (unless it underflows), so a fused and an
 //! unfused multiply-add give the same bits, and so do all instruction sets here.
 
-#[cfg(target_arch = "x86_64")]
-mod avx2;
-#[cfg(target_arch = "x86_64")]
-mod avx512;
 mod portable;
 mod widen;
 

@@ -32,12 +32,6 @@ impl Avx512Int16 {
         assert!(SimdLevel::detect() >= SimdLevel::Avx512, "AVX-512 was asked for");
         Self { has_fp16: std::is_x86_feature_detected!("avx512fp16") }
     }
-
-    /// As `new`, without FP16 instructions.
-    #[cfg(test)]
-    pub(super) fn without_fp16() -> Self {
-        Self { has_fp16: false, ..Self::new() }
-    }
 }
 
 impl Arith<Fp8Mat<'_>> for Avx512Int16 {

@@ -65,6 +65,7 @@ impl Strip {
     /// The processor has the features; `a` has `ROWS` rows of 64 pairs, `b` is a packed panel of at least
     /// `num_pairs` pairs, the factors and `acc` have `ROWS` and `PANEL` to match.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+    #[expect(clippy::needless_range_loop, reason = "constant trip counts keep `sums` in registers")]
     unsafe fn multiply<const ROWS: usize>(&self) {
         // SAFETY: the contract above.
         unsafe {

@@ -7,7 +7,7 @@ use super::*;
 
 /// Rows of A, alone or together, in a dense product.
 fn rows_of<'a>(a: &Fp8Mat<'a>, first: usize) -> Fp8Mat<'a> {
-    a.from_row(first)
+    a.starting_at_row(first)
 }
 
 proptest! {
@@ -48,7 +48,7 @@ proptest! {
         let row = row % m;
         for level in levels() {
             let whole = dense(level, a, b, extents);
-            let alone = dense(level, a.from_row(row), b, Extents { m: 1, ..extents });
+            let alone = dense(level, a.starting_at_row(row), b, Extents { m: 1, ..extents });
             assert_same_bits(&format!("{level} {extents:?}"), &alone, &whole[row * n..][..n]);
         }
     }
@@ -65,7 +65,7 @@ proptest! {
         let rest = n - 128;
         for level in levels() {
             let whole = dense(level, fp8(&a), fp8(&b), extents);
-            let tail = dense(level, fp8(&a), fp8(&b).from_row(128), Extents { n: rest, ..extents });
+            let tail = dense(level, fp8(&a), fp8(&b).starting_at_row(128), Extents { n: rest, ..extents });
             for row in 0..m {
                 assert_same_bits(
                     &format!("{level} {extents:?} row {row}"),

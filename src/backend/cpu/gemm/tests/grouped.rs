@@ -16,7 +16,7 @@ fn operands(m: usize) -> (Quantised, Vec<Quantised>) {
 }
 
 fn one_row(level: SimdLevel, a: &Quantised, row: usize, b: &Quantised) -> Vec<f32> {
-    dense(level, fp8(a).from_row(row), fp8(b), Extents { m: 1, n: N, k: K })
+    dense(level, fp8(a).starting_at_row(row), fp8(b), Extents { m: 1, n: N, k: K })
 }
 
 fn check_contiguous(grouped_layout: &[i32]) {
@@ -95,7 +95,7 @@ fn masked_rows_are_multiplied_and_the_others_left_alone() {
             let mut d = vec![f32::NAN; NUM_GROUPS * max_m * N];
             m_grouped_gemm_nt_masked(
                 level,
-                |group| fp8(&a).from_row(group * max_m),
+                |group| fp8(&a).starting_at_row(group * max_m),
                 |group| fp8(&b[group]),
                 &masked_m,
                 (OutMat::F32(&mut d), OutStrides { row: N, group: max_m * N }),
@@ -168,7 +168,8 @@ fn bf16_groups_take_their_weights_too() {
         for Segment { rows, group } in &segments {
             let b = &b[group.expect("no padding here")];
             let extents = Extents { m: rows.len(), n: N, k };
-            let want = dense(level, bf16_mat(&a, k).from_row(rows.start), bf16_mat(b, k), extents);
+            let want =
+                dense(level, bf16_mat(&a, k).starting_at_row(rows.start), bf16_mat(b, k), extents);
             let what = format!("{level} rows {rows:?}");
             assert_same_bits(&what, &d[rows.start * N..rows.end * N], &want);
         }

@@ -64,8 +64,8 @@ fn bits(values: &[f32]) -> Vec<u32> {
 /// Panics at the first element that differs in any bit.
 #[track_caller]
 fn assert_same_bits(what: &str, got: &[f32], want: &[f32]) {
-    let pairs = got.iter().zip(want).enumerate();
-    let different = pairs.filter(|(_, (got, want))| got.to_bits() != want.to_bits()).next();
+    let mut pairs = got.iter().zip(want).enumerate();
+    let different = pairs.find(|(_, (got, want))| got.to_bits() != want.to_bits());
     assert_eq!(got.len(), want.len(), "{what}: lengths");
     assert!(different.is_none(), "{what}: element, (got, want) = {different:?}");
 }

@@ -14,9 +14,10 @@ fn a_nan_code_poisons_its_row_or_column_and_nothing_else() {
         b.codes[col * k + (k - 1 - depth)] = code;
         for level in levels() {
             let d = dense(level, fp8(&a), fp8(&b), EXTENTS);
-            for i in 0..m * n {
+            assert_eq!(d.len(), m * n);
+            for (i, d) in d.iter().enumerate() {
                 let poisoned = i / n == row || i % n == col;
-                assert_eq!(d[i].is_nan(), poisoned, "{level} [{}, {}]", i / n, i % n);
+                assert_eq!(d.is_nan(), poisoned, "{level} [{}, {}]", i / n, i % n);
             }
         }
     }
@@ -86,8 +87,9 @@ fn infinite_and_nan_scales_reach_the_result() {
         a.scales[row * num_blocks + 1] = sf;
         for level in levels() {
             let d = dense(level, fp8(&a), fp8(&b), EXTENTS);
-            for i in 0..m * n {
-                assert_eq!(d[i].is_finite(), i / n != row, "{level} {sf} [{}, {}]", i / n, i % n);
+            assert_eq!(d.len(), m * n);
+            for (i, d) in d.iter().enumerate() {
+                assert_eq!(d.is_finite(), i / n != row, "{level} {sf} [{}, {}]", i / n, i % n);
             }
         }
     }
