@@ -111,9 +111,10 @@ mod tests {
         assert_eq!(bits, RECORDED_NORMALS);
     }
 
-    const RECORDED_DERIVE: u64 = 0;
-    const RECORDED_NAMED: u64 = 0;
-    const RECORDED_NORMALS: [u32; 5] = [0; 5];
+    const RECORDED_DERIVE: u64 = 0x081a_5c13_7785_6b73;
+    const RECORDED_NAMED: u64 = 0x5ded_1edd_320d_bf04;
+    const RECORDED_NORMALS: [u32; 5] =
+        [0x3e20_5a43, 0x3f87_b74b, 0xbfb2_78d5, 0xbf9a_ab25, 0x3ed6_55d1];
 
     #[test]
     fn names_that_differ_in_length_alone_have_different_seeds() {
