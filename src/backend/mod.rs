@@ -18,7 +18,7 @@ use crate::moe::quant::{
 };
 use crate::moe::swiglu::{SwigluArgs, SwigluBackwardArgs, SwigluQuantizeArgs};
 
-pub use cpu::{Cpu, CpuBuffer, CpuStream, SimdLevel};
+pub use cpu::{Cpu, CpuBuffer, CpuStream, Limits, SimdLevel};
 
 /// A place where stages run: a processor with its memory, streams and events. Clones share it.
 ///

@@ -3,6 +3,8 @@
 mod activation;
 pub mod buffer;
 pub mod combine;
+mod convert;
+pub mod cost;
 pub mod dispatch;
 pub mod expert_map;
 pub mod gate;
@@ -14,6 +16,7 @@ mod rows;
 mod stack;
 mod stages;
 pub mod swiglu;
+pub mod tokens;
 pub mod weights;
 mod workspace;
 

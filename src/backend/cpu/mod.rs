@@ -5,6 +5,7 @@ mod combine;
 mod dispatch;
 mod gate;
 mod gemm;
+mod limits;
 mod parallel;
 mod plan;
 mod quant;
@@ -34,6 +35,7 @@ use crate::moe::quant::{
 use crate::moe::swiglu::{SwigluArgs, SwigluBackwardArgs, SwigluQuantizeArgs};
 
 pub use buffer::CpuBuffer;
+pub use limits::Limits;
 pub use simd::SimdLevel;
 pub use stream::CpuStream;
 

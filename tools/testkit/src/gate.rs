@@ -103,13 +103,42 @@ pub fn deepseek_v3(
     config: &GateConfig,
     limit: GroupLimit,
 ) -> Routing {
+    let scores = |logits: &[f64]| logits.iter().map(|&logit| sigmoid(logit)).collect();
+    group_limited(logits, correction_bias, config, limit, scores)
+}
+
+/// Routes as [`deepseek_v3`] with the scores of a softmax over all experts.
+///
+/// Without groups and bias it chooses as [`softmax_topk`] does.
+///
+/// # Panics
+///
+/// As [`deepseek_v3`].
+#[track_caller]
+pub fn group_limited_softmax(
+    logits: &[f32],
+    correction_bias: &[f32],
+    config: &GateConfig,
+    limit: GroupLimit,
+) -> Routing {
+    group_limited(logits, correction_bias, config, limit, softmax)
+}
+
+#[track_caller]
+fn group_limited(
+    logits: &[f32],
+    correction_bias: &[f32],
+    config: &GateConfig,
+    limit: GroupLimit,
+    score: impl Fn(&[f64]) -> Vec<f64>,
+) -> Routing {
     let GroupLimit { num_expert_groups, num_topk_groups } = limit;
-    assert_eq!(correction_bias.len(), config.num_experts, "deepseek_v3: length of the bias");
+    assert_eq!(correction_bias.len(), config.num_experts, "gate: length of the bias");
     assert!(config.num_experts.is_multiple_of(num_expert_groups), "groups of equal size");
     let group_size = config.num_experts / num_expert_groups;
     assert!(config.num_topk <= num_topk_groups * group_size, "the best groups hold num_topk");
     route(logits, config, |logits| {
-        let scores: Vec<f64> = logits.iter().map(|&logit| sigmoid(logit)).collect();
+        let scores = score(logits);
         let biased: Vec<f64> =
             scores.iter().zip(correction_bias).map(|(s, &bias)| s + f64::from(bias)).collect();
         let group_scores: Vec<f64> = biased.chunks(group_size).map(sum_of_two_largest).collect();
@@ -237,6 +266,15 @@ mod tests {
         }
         let routing = softmax_topk(&[5.0, 3.0, -7.0, -7.0 - 1e-6], &config(4, 2));
         assert_eq!(routing.margins, [2.0], "a near-tie among the rest does not matter");
+    }
+
+    #[test]
+    fn softmax_without_groups_and_bias_is_softmax_topk() {
+        let logits = [0.5, -1.0, 3.0, 0.25, 3.0, -7.0];
+        let limit = GroupLimit { num_expert_groups: 1, num_topk_groups: 1 };
+        let got = group_limited_softmax(&logits, &[0.0; 6], &config(6, 3), limit);
+        let want = softmax_topk(&logits, &config(6, 3));
+        assert_eq!((got.topk_idx, got.topk_weights), (want.topk_idx, want.topk_weights));
     }
 
     #[test]

@@ -7,6 +7,8 @@
 //! [`emulated`] answers whether it is right: it rounds where the layer rounds, so that what is left
 //! is the order of summation.
 
+use std::borrow::Cow;
+
 use half::bf16;
 
 use crate::bf16::{round_f32s, widen};
@@ -16,22 +18,40 @@ use crate::matrix::Matrix;
 use crate::quant::{Quantised, ScaleFormat, per_token};
 use crate::swiglu;
 
-/// The weights of one expert.
+/// A weight matrix that can be multiplied out in f64, exactly.
+pub trait Weight {
+    /// The matrix.
+    fn matrix(&self) -> Cow<'_, Matrix>;
+}
+
+impl Weight for Quantised {
+    fn matrix(&self) -> Cow<'_, Matrix> {
+        Cow::Owned(self.dequantise())
+    }
+}
+
+impl Weight for Matrix {
+    fn matrix(&self) -> Cow<'_, Matrix> {
+        Cow::Borrowed(self)
+    }
+}
+
+/// The weights of one expert, quantised or plain.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Expert {
+pub struct Expert<W = Quantised> {
     /// `[2 * intermediate_hidden, hidden]`: the gate's rows, then the up-projection's.
-    pub gate_up: Quantised,
+    pub gate_up: W,
     /// `[hidden, intermediate_hidden]`.
-    pub down: Quantised,
+    pub down: W,
 }
 
 /// The weights of a layer.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Layer {
+pub struct Layer<W = Quantised> {
     /// `[num_experts]`.
-    pub experts: Vec<Expert>,
+    pub experts: Vec<Expert<W>>,
     /// Sees every token, with weight 1.
-    pub shared: Option<Expert>,
+    pub shared: Option<Expert<W>>,
     /// SwiGLU's clamp.
     pub swiglu_limit: Option<f64>,
 }
@@ -69,7 +89,7 @@ pub struct Rounding {
 ///
 /// When shapes contradict each other or an expert is out of range.
 #[track_caller]
-pub fn exact(layer: &Layer, tokens: &Tokens<'_>) -> Matrix {
+pub fn exact<W: Weight>(layer: &Layer<W>, tokens: &Tokens<'_>) -> Matrix {
     let x = token_matrix(tokens);
     let mut y = Matrix::zeros([x.rows, x.cols]);
     for_each_expert(layer, tokens, |expert, slots| {
@@ -100,7 +120,11 @@ pub fn exact(layer: &Layer, tokens: &Tokens<'_>) -> Matrix {
 ///
 /// As [`exact`].
 #[track_caller]
-pub fn emulated(layer: &Layer, tokens: &Tokens<'_>, rounding: &Rounding) -> Vec<bf16> {
+pub fn emulated<W: Weight>(
+    layer: &Layer<W>,
+    tokens: &Tokens<'_>,
+    rounding: &Rounding,
+) -> Vec<bf16> {
     let num_tokens = token_matrix(tokens).rows;
     let shape = [num_tokens, tokens.hidden];
     let x = per_token(tokens.x, shape, rounding.scale_format).dequantise();
@@ -128,24 +152,25 @@ pub fn emulated(layer: &Layer, tokens: &Tokens<'_>, rounding: &Rounding) -> Vec<
     by_slot(&returned, &addends)
 }
 
-fn exact_expert(expert: &Expert, x: &Matrix, limit: Option<f64>) -> Matrix {
-    let gate_up = gemm::nt(x, &expert.gate_up.dequantise());
-    gemm::nt(&swiglu::forward(&gate_up, None, limit), &expert.down.dequantise())
+fn exact_expert<W: Weight>(expert: &Expert<W>, x: &Matrix, limit: Option<f64>) -> Matrix {
+    let gate_up = gemm::nt(x, &expert.gate_up.matrix());
+    gemm::nt(&swiglu::forward(&gate_up, None, limit), &expert.down.matrix())
 }
 
-fn emulated_expert(
-    expert: &Expert,
+fn emulated_expert<W: Weight>(
+    expert: &Expert<W>,
     x: &Matrix,
     limit: Option<f64>,
     rounding: &Rounding,
 ) -> Vec<f32> {
-    let mut gate_up = gemm::nt(x, &expert.gate_up.dequantise()).to_f32();
+    let weight = expert.gate_up.matrix();
+    let mut gate_up = gemm::nt(x, &weight).to_f32();
     if rounding.gate_up_in_bf16 {
         gate_up = through_bf16(&gate_up);
     }
-    let gate_up = Matrix::new(&gate_up, [x.rows, expert.gate_up.rows]);
+    let gate_up = Matrix::new(&gate_up, [x.rows, weight.rows]);
     let h = swiglu::forward_quantised(&gate_up, None, limit, rounding.scale_format);
-    gemm::nt(&h.dequantise(), &expert.down.dequantise()).to_f32()
+    gemm::nt(&h.dequantise(), &expert.down.matrix()).to_f32()
 }
 
 fn through_bf16(values: &[f32]) -> Vec<f32> {
@@ -160,7 +185,11 @@ fn token_matrix(tokens: &Tokens<'_>) -> Matrix {
 }
 
 /// Calls `body` with every expert that has tokens and the flat (token, slot) indices that chose it.
-fn for_each_expert(layer: &Layer, tokens: &Tokens<'_>, mut body: impl FnMut(&Expert, &[usize])) {
+fn for_each_expert<W>(
+    layer: &Layer<W>,
+    tokens: &Tokens<'_>,
+    mut body: impl FnMut(&Expert<W>, &[usize]),
+) {
     let mut slots_of = vec![vec![]; layer.experts.len()];
     for (slot, &expert_idx) in tokens.topk_idx.iter().enumerate() {
         if expert_idx != -1 {

@@ -15,8 +15,10 @@ pub struct Args {}
 /// A small model in DeepSeek-V3's format: all its parts, at a size that runs in a minute.
 const CHECKPOINT: &str =
     "--hidden 2048 --intermediate-hidden 1024 --num-experts 64 --num-topk 8 --seed 1";
-/// The run: 4 ranks as threads, the text as tokens, FP8 on the wire and in the GEMMs.
-const LAYER: &str = "--world threads --ranks 4 --num-tokens 4096 --dtype fp8";
+/// The run: ranks as threads, the text as tokens, FP8 on the wire and in the GEMMs.
+const LAYER: &str = "--world threads --num-tokens 4096 --dtype fp8";
+/// Begins the line of the report that tells the output's digest.
+const DIGEST: &str = "output digest";
 
 pub fn run(_: &Args) -> Result<ExitCode> {
     prerequisites::check(prerequisites::BUILD.into_iter().chain([Tool::Git]))?;
@@ -29,16 +31,37 @@ pub fn run(_: &Args) -> Result<ExitCode> {
     let num_bytes = write_text(&text)?;
     eprintln!("==> the repository's own text: {num_bytes} bytes in {text_path}");
 
-    moekit("say what was found on this machine", "info", &[], "")?;
-    moekit("generate a checkpoint", "checkpoint", &["--out", &checkpoint], CHECKPOINT)?;
+    moekit("say what was found on this machine", "info", &["--measure"], "")?;
+    let out = ["generate", "--out", &checkpoint];
+    moekit("generate a checkpoint", "checkpoint", &out, CHECKPOINT)?;
     let inputs = ["--checkpoint", &checkpoint, "--tokens", &text_path];
-    moekit("route, dispatch, compute and combine over 4 ranks", "moe", &inputs, LAYER)?;
+    let layer = |num_ranks: &str, check_tokens: &str| {
+        let options = ["--ranks", num_ranks, "--check-tokens", check_tokens];
+        let purpose = format!("route, dispatch, compute and combine: {num_ranks} rank(s)");
+        let args = inputs.iter().chain(&options).copied().chain(LAYER.split_whitespace());
+        let report = moekit_step(&purpose, "moe").args(args).tee_stdout()?;
+        let digest = report.lines().find(|line| line.starts_with(DIGEST)).map(str::to_owned);
+        digest.ok_or_else(|| unexpected(&purpose, "a line with the digest", "none"))
+    };
+    let (over_4, over_1) = (layer("4", "32")?, layer("1", "0")?);
+    if over_4 != over_1 {
+        return Err(unexpected("the output over 4 ranks", &over_1, &over_4));
+    }
+    eprintln!("==> the output has the same bits over 4 ranks as over 1");
     Ok(ExitCode::SUCCESS)
 }
 
+fn unexpected(what: &str, expected: &str, got: &str) -> Error {
+    let [what, expected, got] = [what, expected, got].map(str::to_owned);
+    Error::Unexpected { what, expected, got }
+}
+
 fn moekit(purpose: &str, command: &str, inputs: &[&str], options: &str) -> Result<()> {
-    let run = ["run", "--quiet", "--release", "--bin", "moekit", "--", command];
-    cargo::step(purpose, &run).args(inputs).args(options.split_whitespace()).run()
+    moekit_step(purpose, command).args(inputs).args(options.split_whitespace()).run()
+}
+
+fn moekit_step(purpose: &str, command: &str) -> Step {
+    cargo::step(purpose, &["run", "--quiet", "--release", "--bin", "moekit", "--", command])
 }
 
 /// Joins the tracked Rust and Markdown files into `path`; returns the number of bytes.

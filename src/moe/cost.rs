@@ -1,0 +1,145 @@
+//! What a step cannot do without: arithmetic and memory traffic of each stage.
+
+use std::iter::Sum;
+use std::ops::Add;
+
+use serde::Serialize;
+
+use super::buffer::WireFormat;
+use super::stages::Stage;
+use super::weights::MoeConfig;
+use crate::num::{bf16, ceil_div};
+
+/// Arithmetic and memory traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Cost {
+    /// Floating-point operations of the matrix products; a multiply-add is two.
+    pub flops: u64,
+    /// Bytes read + written, each input and output once.
+    pub bytes: u64,
+}
+
+impl Add for Cost {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { flops: self.flops + other.flops, bytes: self.bytes + other.bytes }
+    }
+}
+
+impl Sum for Cost {
+    fn sum<I: Iterator<Item = Self>>(costs: I) -> Self {
+        costs.fold(Self::default(), Add::add)
+    }
+}
+
+/// What one rank had to do in a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RankLoad {
+    /// Ranks in the world.
+    pub num_ranks: usize,
+    /// Tokens that the rank brought.
+    pub num_tokens: usize,
+    /// Rows that its experts received, padding left out.
+    pub num_recv_tokens: usize,
+    /// Its experts that received any.
+    pub num_used_experts: usize,
+}
+
+impl MoeConfig {
+    /// Arithmetic and memory traffic of a stage on one rank.
+    ///
+    /// # Units
+    ///
+    /// Weights count once for every expert that has rows, activations once for each read and write,
+    /// padding not at all. The plan counts every rank's routing, as if each brought as many tokens as
+    /// this one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use moekit::checkpoint::GenerateOptions;
+    /// use moekit::moe::cost::RankLoad;
+    /// use moekit::moe::{Stage, WireFormat};
+    ///
+    /// let config = GenerateOptions::default().config.to_moe_config();
+    /// let load = RankLoad { num_ranks: 1, num_tokens: 2, num_recv_tokens: 16, num_used_experts: 9 };
+    /// let cost = config.stage_cost(Stage::Down, WireFormat::Bf16, &load);
+    /// assert_eq!(cost.flops, 2 * 16 * 2048 * 1024);
+    /// assert_eq!(cost.bytes, 2 * (9 * 2048 * 1024 + 16 * (1024 + 2048)));
+    /// ```
+    pub fn stage_cost(&self, stage: Stage, format: WireFormat, load: &RankLoad) -> Cost {
+        let sizes = Sizes { format };
+        let (hidden, width) = (self.hidden, self.intermediate_hidden);
+        let (num_experts, num_topk) = (self.gate.num_experts, self.gate.num_topk);
+        let (tokens, rows) = (load.num_tokens, load.num_recv_tokens);
+        let slots = tokens * num_topk * (size_of::<i32>() + size_of::<f32>());
+        let (flops, bytes) = match stage {
+            Stage::Gate => {
+                let logits = tokens * num_experts * size_of::<f32>();
+                let operands = (tokens + num_experts) * hidden * size_of::<bf16>();
+                (2 * tokens * num_experts * hidden, operands + 2 * logits + slots)
+            }
+            Stage::Quantize => (0, tokens * (hidden * size_of::<bf16>() + sizes.row(hidden))),
+            Stage::DispatchSend => (0, 2 * tokens * sizes.row(hidden) + 2 * slots),
+            Stage::SharedExpert => {
+                let width = self.shared_intermediate_hidden();
+                let cost = sizes.gate_up(tokens, 1, width, hidden)
+                    + sizes.swiglu(tokens, width)
+                    + sizes.down(tokens, 1, width, hidden);
+                return cost;
+            }
+            Stage::Plan => (0, load.num_ranks * slots),
+            Stage::DispatchRecv => (0, 2 * rows * sizes.row(hidden)),
+            Stage::GateUp => return sizes.gate_up(rows, load.num_used_experts, width, hidden),
+            Stage::Swiglu => return sizes.swiglu(rows, width),
+            Stage::Down => return sizes.down(rows, load.num_used_experts, width, hidden),
+            Stage::CombineSend => (0, 2 * rows * hidden * size_of::<bf16>()),
+            Stage::CombineRecv => {
+                let shared = usize::from(self.num_shared_experts > 0);
+                (0, tokens * (num_topk + shared + 1) * hidden * size_of::<bf16>())
+            }
+        };
+        Cost { flops: flops as u64, bytes: bytes as u64 }
+    }
+}
+
+struct Sizes {
+    format: WireFormat,
+}
+
+impl Sizes {
+    /// Bytes of a row of activations.
+    fn row(&self, len: usize) -> usize {
+        match self.format {
+            WireFormat::Bf16 => len * size_of::<bf16>(),
+            WireFormat::Fp8 => len + ceil_div(len, 128) * size_of::<f32>(),
+        }
+    }
+
+    /// Bytes of a weight matrix.
+    fn matrix(&self, n: usize, k: usize) -> usize {
+        match self.format {
+            WireFormat::Bf16 => n * k * size_of::<bf16>(),
+            WireFormat::Fp8 => n * k + ceil_div(n, 128) * ceil_div(k, 128) * size_of::<f32>(),
+        }
+    }
+
+    fn product(&self, m: usize, num_groups: usize, n: usize, k: usize) -> Cost {
+        let bytes = num_groups * self.matrix(n, k) + m * (self.row(k) + n * size_of::<bf16>());
+        Cost { flops: 2 * (m * n * k) as u64, bytes: bytes as u64 }
+    }
+
+    fn gate_up(&self, m: usize, num_experts: usize, width: usize, hidden: usize) -> Cost {
+        self.product(m, num_experts, 2 * width, hidden)
+    }
+
+    fn down(&self, m: usize, num_experts: usize, width: usize, hidden: usize) -> Cost {
+        self.product(m, num_experts, hidden, width)
+    }
+
+    fn swiglu(&self, m: usize, width: usize) -> Cost {
+        let bytes = m * (2 * width * size_of::<bf16>() + self.row(width));
+        Cost { flops: 0, bytes: bytes as u64 }
+    }
+}
