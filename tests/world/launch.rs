@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::io::Read;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+
+use crate::mpirun::mpirun;
 
 /// How the ranks of a machine count as nodes.
 #[derive(Clone, Copy, Debug)]
@@ -43,25 +44,6 @@ pub struct Outcome {
     pub is_overdue: bool,
     pub stdout: String,
     pub stderr: String,
-}
-
-/// Finds mpirun, or says how to get one.
-pub fn mpirun() -> Result<PathBuf, String> {
-    if let Some(path) = std::env::var_os("MOEKIT_MPIRUN").map(PathBuf::from) {
-        return if path.is_file() {
-            Ok(path)
-        } else {
-            Err(format!("MOEKIT_MPIRUN names {}, which is no file", path.display()))
-        };
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).map(|folder| folder.join("mpirun")).find(|path| path.is_file()).ok_or_else(
-        || {
-            "no mpirun: `cargo xtask test` sets one up; or install Open MPI and put it on the PATH, \
-             or name it in MOEKIT_MPIRUN"
-                .into()
-        },
-    )
 }
 
 /// Open MPI chooses; but looking for libfabric's networks would take each launch a second.

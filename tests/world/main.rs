@@ -8,6 +8,8 @@ mod failures;
 mod launch;
 #[path = "../common/moe_model.rs"]
 mod moe_model;
+#[path = "../common/mpirun.rs"]
+mod mpirun;
 mod passes;
 
 use std::process::ExitCode;
@@ -27,7 +29,7 @@ fn main() -> ExitCode {
     }
     let mut arguments = Arguments::from_args();
     if !arguments.list
-        && let Err(error) = launch::mpirun()
+        && let Err(error) = mpirun::mpirun()
     {
         eprintln!("{error}");
         return ExitCode::FAILURE;

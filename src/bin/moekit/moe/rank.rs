@@ -168,6 +168,7 @@ impl<'a> Run<'a> {
         x: &Tensor<Cpu, bf16, 2>,
     ) -> Result<Vec<Vec<(Stage, Duration)>>> {
         let is_first = world.rank_idx() == 0;
+        tracing::info!(rank_idx = world.rank_idx(), pid = std::process::id(), "the steps begin");
         let bar = args.output.bar(args.steps as u64 + 1, "{spinner} step {pos}/{len} {elapsed}");
         let mut steps = Vec::with_capacity(args.steps);
         for step_idx in 0..=args.steps {

@@ -1,0 +1,43 @@
+//! The command `moekit`: what scripts and newcomers rely on.
+
+mod checkpoint;
+mod info;
+mod moe;
+#[cfg(feature = "mpi")]
+mod mpi;
+#[cfg(feature = "mpi")]
+#[path = "../common/mpirun.rs"]
+mod mpirun;
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+/// Runs `moekit` with words.
+fn moekit(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_moekit"));
+    command.args(args).output().expect("moekit runs")
+}
+
+/// Runs `moekit`, which must succeed, and parses what it prints.
+fn json(args: &[&str]) -> Value {
+    parse(args, &moekit(&[args, &["--json"]].concat()))
+}
+
+fn parse(args: &[&str], output: &Output) -> Value {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "moekit {args:?}: {}: {stderr}", output.status);
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("moekit {args:?} prints no JSON: {error}"))
+}
+
+/// Runs `moekit`, which must end with `code` and one line on stderr that has each of `parts`.
+fn assert_refused(args: &[&str], code: i32, parts: &[&str]) {
+    let output = moekit(args);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "moekit {args:?}: {stderr}");
+    assert!(output.stdout.is_empty(), "moekit {args:?} printed a result");
+    for part in parts {
+        assert!(stderr.contains(part), "moekit {args:?}: no `{part}` in: {stderr}");
+    }
+}
