@@ -16,3 +16,8 @@ mod topology;
 pub use backend::{Backend, Cpu};
 pub use error::{Error, Result};
 pub use topology::Topology;
+
+/// The README's example runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

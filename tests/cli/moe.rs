@@ -75,7 +75,7 @@ fn the_report_has_every_stage_and_every_token() {
     ];
     assert_eq!(names, want);
     for stage in report["stages"].as_array().expect("stages") {
-        for member in ["time_us", "bytes", "gb_per_s", "x_of_limit"] {
+        for member in ["time_us", "span_us", "bytes", "gb_per_s", "x_of_limit"] {
             assert!(stage[member].as_f64().is_some_and(|x| x > 0.0), "{member} of {stage}");
         }
     }

@@ -29,7 +29,7 @@ pub struct Report {
     /// Bytes of all ranks' weights.
     pub weight_bytes: usize,
     pub limits: Limits,
-    /// Of the fastest step: the ranks' mean time, all ranks' work.
+    /// Of the fastest step.
     pub stages: Vec<StageReport>,
     /// Time of the fastest step: that of its slowest rank.
     pub total_us: f64,
@@ -62,12 +62,17 @@ pub struct LayerShape {
 #[derive(Debug, Serialize)]
 pub struct StageReport {
     pub name: &'static str,
+    /// Mean over ranks.
     pub time_us: f64,
+    /// Time in which at least one rank was in the stage; the rates refer to it. Ranks share the machine,
+    /// so the other ranks' other stages slow it too.
+    pub span_us: f64,
+    /// Of all ranks, as `bytes`.
     pub flops: u64,
     pub bytes: u64,
     pub gflop_per_s: f64,
     pub gb_per_s: f64,
-    /// The time that the limits allow, over the time taken: 1 = at the limit.
+    /// The time that the limits allow, over `span_us`: 1 = at the limit.
     pub x_of_limit: f64,
 }
 
@@ -178,22 +183,40 @@ fn stages(
 ) -> Vec<StageReport> {
     let stage = |(stage_idx, stage): (usize, Stage)| {
         let times = ranks.iter().map(|rank| rank.stage_us[step_idx][stage_idx]);
+        let time_us = times.sum::<f64>() / ranks.len() as f64;
+        // All ranks leave the barrier before the step together.
+        let spans = ranks.iter().map(|rank| {
+            let start = rank.stage_us[step_idx][..stage_idx].iter().sum::<f64>();
+            (start, start + rank.stage_us[step_idx][stage_idx])
+        });
         let loads = ranks.iter().map(|rank| rank.load(ranks.len()));
         let cost = loads.map(|load| model.config.stage_cost(stage, format, &load)).sum();
-        StageReport::new(stage.name(), times.sum::<f64>() / ranks.len() as f64, cost, limits)
+        StageReport::new(stage.name(), [time_us, union(spans.collect())], cost, limits)
     };
     let stages = Stage::ALL.into_iter().enumerate().map(stage);
     stages.filter(|stage| stage.time_us > 0.0).collect()
 }
 
+/// Length of what the intervals cover together.
+fn union(mut spans: Vec<(f64, f64)>) -> f64 {
+    spans.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let (mut covered, mut end) = (0.0, 0.0f64);
+    for (from, to) in spans {
+        covered += (to - from.max(end)).max(0.0);
+        end = end.max(to);
+    }
+    covered
+}
+
 impl StageReport {
-    fn new(name: &'static str, time_us: f64, cost: Cost, limits: &Limits) -> Self {
+    fn new(name: &'static str, [time_us, span_us]: [f64; 2], cost: Cost, limits: &Limits) -> Self {
         let (gflops, gigabytes) = (cost.flops as f64 / 1e9, cost.bytes as f64 / 1e9);
-        let seconds = time_us / 1e6;
+        let seconds = span_us / 1e6;
         let floor = (gflops / limits.fma_gflop_per_s).max(gigabytes / limits.memcpy_gb_per_s);
         Self {
             name,
             time_us,
+            span_us,
             flops: cost.flops,
             bytes: cost.bytes,
             gflop_per_s: gflops / seconds,
@@ -253,6 +276,12 @@ mod tests {
     fn every_expert_falls_into_one_bin() {
         assert_eq!(load(&[0, 0, 1, 9]).histogram(5), [(1, 3), (3, 0), (5, 0), (7, 0), (9, 1)]);
         assert_eq!(load(&[0, 0]).histogram(5), [(0, 2)]);
+    }
+
+    #[test]
+    fn overlapping_spans_count_once() {
+        assert_eq!(union(vec![(5.0, 6.0), (0.0, 2.0), (1.0, 3.0), (1.5, 2.5)]), 4.0);
+        assert_eq!(union(vec![]), 0.0);
     }
 
     #[test]

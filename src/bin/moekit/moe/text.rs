@@ -58,7 +58,12 @@ fn stages(report: &Report) -> String {
         );
     }
     let tokens_per_s = report.tokens_per_s;
-    text + &format!("{:<14} {:>10.3}  {tokens_per_s:.0} tokens/s\n", "total", report.total_us / 1e3)
+    text + &format!(
+        "{:<14} {:>10.3}  {tokens_per_s:.0} tokens/s\n\
+         ms: mean of the ranks; rates: all ranks' work over the time in which any rank was in the stage\n",
+        "total",
+        report.total_us / 1e3
+    )
 }
 
 fn load(load: &Load) -> String {
