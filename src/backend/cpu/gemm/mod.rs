@@ -9,8 +9,8 @@
 //!
 //! | level | FP8: sum over the block | BF16: sum over the block |
 //! | --- | --- | --- |
-//! | portable, AVX2 | FP32, ascending K, exact products | FP32, ascending K, exact products |
-//! | AVX-512 | INT16 fixed point, exact INT32 sum ([`int16`]) | as portable |
+//! | portable, AVX2 | FP32, ascending K, exact products ([`fp32`]) | FP32, ascending K, exact products |
+//! | AVX-512 | INT16 fixed point, exact INT32 sum ([`int16`]) | the same bits as portable |
 //!
 //! A NaN code makes its row (in A) or column (in B) NaN.
 
@@ -74,6 +74,10 @@ impl GemmOperand for Fp8Mat<'_> {
         match level {
             #[cfg(target_arch = "x86_64")]
             SimdLevel::Avx512 => multiply_all(int16::Avx512Int16::new(), num_products, product),
+            #[cfg(target_arch = "x86_64")]
+            SimdLevel::Avx2 => {
+                multiply_all(fp32::SimdFp32::<fp32::Avx2>::new(), num_products, product);
+            }
             _ => multiply_all(fp32::PortableFp32, num_products, product),
         }
     }
@@ -85,9 +89,17 @@ impl GemmOperand for Bf16Mat<'_> {
         num_products: usize,
         product: impl Fn(usize) -> Product<'a, Self> + Sync,
     ) {
-        // One arithmetic for all levels; LLVM vectorises it.
-        let _ = level;
-        multiply_all(fp32::PortableFp32, num_products, product);
+        match level {
+            #[cfg(target_arch = "x86_64")]
+            SimdLevel::Avx512 => {
+                multiply_all(fp32::SimdFp32::<fp32::Avx512>::new(), num_products, product);
+            }
+            #[cfg(target_arch = "x86_64")]
+            SimdLevel::Avx2 => {
+                multiply_all(fp32::SimdFp32::<fp32::Avx2>::new(), num_products, product);
+            }
+            _ => multiply_all(fp32::PortableFp32, num_products, product),
+        }
     }
 }
 

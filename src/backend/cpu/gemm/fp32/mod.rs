@@ -6,7 +6,15 @@
 //! unfused multiply-add give the same bits, and so do all instruction sets here.
 
 mod portable;
+#[cfg(target_arch = "x86_64")]
+mod simd;
+#[cfg(target_arch = "x86_64")]
+mod vector;
 mod widen;
 
 pub(super) use portable::PortableFp32;
+#[cfg(target_arch = "x86_64")]
+pub(super) use simd::SimdFp32;
+#[cfg(target_arch = "x86_64")]
+pub(super) use vector::{Avx2, Avx512};
 pub(super) use widen::Widen;

@@ -26,6 +26,7 @@ impl Widen for Bf16Mat<'_> {
 }
 
 /// Widens one row of a block into `packed`, zeros from `block.len` on.
+#[inline(always)]
 pub(super) fn widen_row<M: Widen>(m: &M, row: usize, block: KBlock, packed: &mut [f32]) {
     for (packed, &element) in packed.iter_mut().zip(m.block(row, block)) {
         *packed = M::widen(element);
