@@ -1,13 +1,11 @@
 //! Quantisation and SwiGLU against memcpy.
 //!
-//! `cargo bench --bench quant [-- avx2]`; `RAYON_NUM_THREADS` sets the threads. Each line is the
-//! fastest of many rounds; a round times the stage and a memcpy of as many bytes (half read, half
-//! written), one after the other, so that neighbours on the machine slow both. `x floor` is the
-//! stage's time over memcpy's: 1.43 is 0.7 of memcpy.
+//! `cargo bench --bench quant [-- avx2]`; `RAYON_NUM_THREADS` sets the threads. memcpy copies as many bytes
+//! as the stage reads and writes, half read and half written.
 
-use std::hint::black_box;
-use std::time::{Duration, Instant};
+mod common;
 
+use common::{Limit, Work};
 use moekit::backend::SimdLevel;
 use moekit::moe::Rows;
 use moekit::moe::quant::{
@@ -18,9 +16,6 @@ use moekit::moe::swiglu::{SwigluArgs, SwigluBackwardArgs, SwigluInput, SwigluQua
 use moekit::num::bf16;
 use moekit::tensor::{QuantTensor, ScaleLayout, Tensor};
 use moekit::{Backend, Cpu, Result};
-use rayon::prelude::*;
-
-const NUM_ROUNDS: usize = 15;
 
 fn main() -> Result<()> {
     let wanted = |level: &SimdLevel| std::env::args().any(|arg| arg == level.to_string());
@@ -28,11 +23,7 @@ fn main() -> Result<()> {
         Some(level) => Cpu::with_simd(level)?,
         None => Cpu::new(),
     };
-    println!("simd {}, {} threads", cpu.simd(), rayon::current_num_threads());
-    println!(
-        "{:<20} {:<16} {:<16} {:>10} {:>8} {:>8}",
-        "name", "dtype", "shape", "us", "GB/s", "x floor"
-    );
+    common::header(&format!("simd {}", cpu.simd()));
     for shape in [[4096, 7168], [64, 7168]] {
         quantize(&cpu, shape, ScaleFormat::Fp32, ScaleLayout::RowMajor)?;
         quantize(&cpu, shape, ScaleFormat::Ue8m0, ScaleLayout::MnMajor)?;
@@ -57,39 +48,9 @@ fn noise(num: usize) -> Vec<bf16> {
 }
 
 /// Times `stage`, which reads and writes `num_bytes` together, against memcpy.
-fn line(name: &str, dtype: &str, shape: [usize; 2], num_bytes: usize, mut stage: impl FnMut()) {
-    let from = vec![1u8; num_bytes / 2];
-    let mut to = vec![0u8; num_bytes / 2];
-    let (mut best, mut best_copy) = (Duration::MAX, Duration::MAX);
-    for _ in 0..NUM_ROUNDS {
-        best_copy = best_copy.min(time(|| copy(&from, &mut to)));
-        best = best.min(time(&mut stage));
-    }
-    let shape = format!("{} x {}", shape[0], shape[1]);
-    println!(
-        "{name:<20} {dtype:<16} {shape:<16} {:>10.1} {:>8.1} {:>8.2}",
-        best.as_secs_f64() * 1e6,
-        num_bytes as f64 / best.as_secs_f64() / 1e9,
-        best.as_secs_f64() / best_copy.as_secs_f64()
-    );
-}
-
-/// Time of one call, as the mean of enough calls to take a millisecond.
-fn time(mut f: impl FnMut()) -> Duration {
-    let start = Instant::now();
-    let mut num_calls = 0;
-    while num_calls == 0 || start.elapsed() < Duration::from_millis(1) {
-        f();
-        num_calls += 1;
-    }
-    start.elapsed() / num_calls
-}
-
-fn copy(from: &[u8], to: &mut [u8]) {
-    let piece = from.len().div_ceil(rayon::current_num_threads());
-    to.par_chunks_mut(piece).zip(from.par_chunks(piece)).for_each(|(to, from)| {
-        to.copy_from_slice(black_box(from));
-    });
+fn line(name: &str, dtype: &str, [rows, cols]: [usize; 2], num_bytes: usize, stage: impl FnMut()) {
+    let work = Work { num_bytes, ..Work::default() };
+    common::line(name, &format!("{dtype} {rows} x {cols}"), work, Limit::Memcpy, stage);
 }
 
 fn quantize(cpu: &Cpu, [m, k]: [usize; 2], format: ScaleFormat, order: ScaleLayout) -> Result<()> {

@@ -43,16 +43,12 @@ impl Limits {
         let num_threads = rayon::current_num_threads();
         let mut source = vec![1u64; num_threads * NUM_BYTES / size_of::<u64>()];
         let mut copy = source.clone();
-        let simd = SimdLevel::detect();
         Self {
             num_threads,
-            fma_gflop_per_s: fastest(|| {
-                let flops = rayon::broadcast(|_| multiply_add(simd, NUM_FMAS));
-                flops.into_iter().sum::<usize>()
-            }),
+            fma_gflop_per_s: Self::measure_fma(),
             read_gb_per_s: fastest(|| {
                 let parts = source.par_chunks(NUM_BYTES / size_of::<u64>());
-                black_box(parts.map(sum).reduce(|| 0, u64::wrapping_add));
+                black_box(parts.map(Self::sum).reduce(|| 0, u64::wrapping_add));
                 num_threads * NUM_BYTES
             }),
             memcpy_gb_per_s: fastest(|| {
@@ -64,6 +60,26 @@ impl Limits {
             }),
         }
     }
+
+    /// Measures [`Limits::fma_gflop_per_s`] alone; takes some ten milliseconds.
+    pub fn measure_fma() -> f64 {
+        let simd = SimdLevel::detect();
+        fastest(|| {
+            let flops = rayon::broadcast(|_| multiply_add(simd, NUM_FMAS));
+            flops.into_iter().sum::<usize>()
+        })
+    }
+
+    /// Adds up values, as fast as memory delivers them.
+    pub fn sum(values: &[u64]) -> u64 {
+        // Several sums, so that the loads and not the additions take the time.
+        let (chunks, rest) = values.as_chunks::<32>();
+        let mut sums = [0u64; 32];
+        for chunk in chunks {
+            sums.iter_mut().zip(chunk).for_each(|(sum, value)| *sum = sum.wrapping_add(*value));
+        }
+        sums.iter().chain(rest).fold(0, |total, value| total.wrapping_add(*value))
+    }
 }
 
 /// Units of work per nanosecond, at best; `work` returns how many it did.
@@ -74,16 +90,6 @@ fn fastest(mut work: impl FnMut() -> usize) -> f64 {
         num_units as f64 / start.elapsed().as_secs_f64() / 1e9
     };
     (0..NUM_ROUNDS).map(round).fold(0.0, f64::max)
-}
-
-fn sum(values: &[u64]) -> u64 {
-    // Several sums, so that the loads and not the additions take the time.
-    let (chunks, _) = values.as_chunks::<32>();
-    let mut sums = [0u64; 32];
-    for chunk in chunks {
-        sums.iter_mut().zip(chunk).for_each(|(sum, value)| *sum = sum.wrapping_add(*value));
-    }
-    sums.iter().fold(0, |total, sum| total.wrapping_add(*sum))
 }
 
 /// Runs chains of dependent multiply-adds, enough of them to fill the pipelines; returns the operations.
