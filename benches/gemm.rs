@@ -1,13 +1,12 @@
 //! Matrix products against the processor's limits, at DeepSeek-V3's shapes.
 //!
-//! `cargo bench --bench gemm [-- avx2|portable]`; `RAYON_NUM_THREADS` sets the threads. Products of many
+//! `cargo bench --bench gemm [-- avx2|portable] [-- PART OF A NAME]`; `RAYON_NUM_THREADS` sets the threads. Products of many
 //! rows are measured against FP32 multiply-adds, those of few rows (decode, weights from cold memory) against
 //! reading, counted on the weights' bytes alone.
 
 mod common;
 
 use common::{Limit, Work};
-use moekit::backend::SimdLevel;
 use moekit::gemm::{
     GemmArgs, GemmOut, GroupRows, GroupedGemmArgs, KGroupedGemmArgs, KGroupedOperands,
     MaskedGemmArgs, MaskedRows, Operands,
@@ -20,11 +19,7 @@ use moekit::{Backend, Cpu, Result};
 const SHAPES: [[usize; 2]; 2] = [[4096, 7168], [7168, 2048]];
 
 fn main() -> Result<()> {
-    let wanted = |level: &SimdLevel| std::env::args().any(|arg| arg == level.to_string());
-    let cpu = match SimdLevel::ALL.into_iter().find(wanted) {
-        Some(level) => Cpu::with_simd(level)?,
-        None => Cpu::new(),
-    };
+    let cpu = common::cpu()?;
     let bench = Bench { stream: cpu.stream()?, cpu };
     common::header(&format!("simd {}", bench.cpu.simd()));
     for shape in SHAPES {

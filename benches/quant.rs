@@ -1,12 +1,11 @@
 //! Quantisation and SwiGLU against memcpy.
 //!
-//! `cargo bench --bench quant [-- avx2]`; `RAYON_NUM_THREADS` sets the threads. memcpy copies as many bytes
+//! `cargo bench --bench quant [-- avx2] [-- PART OF A NAME]`; `RAYON_NUM_THREADS` sets the threads. memcpy copies as many bytes
 //! as the stage reads and writes, half read and half written.
 
 mod common;
 
 use common::{Limit, Work};
-use moekit::backend::SimdLevel;
 use moekit::moe::Rows;
 use moekit::moe::quant::{
     DequantizeArgs, Granularity, QuantizeArgs, QuantizeBlockArgs, QuantizeTransposeArgs,
@@ -18,11 +17,7 @@ use moekit::tensor::{QuantTensor, ScaleLayout, Tensor};
 use moekit::{Backend, Cpu, Result};
 
 fn main() -> Result<()> {
-    let wanted = |level: &SimdLevel| std::env::args().any(|arg| arg == level.to_string());
-    let cpu = match SimdLevel::ALL.into_iter().find(wanted) {
-        Some(level) => Cpu::with_simd(level)?,
-        None => Cpu::new(),
-    };
+    let cpu = common::cpu()?;
     common::header(&format!("simd {}", cpu.simd()));
     for shape in [[4096, 7168], [64, 7168]] {
         quantize(&cpu, shape, ScaleFormat::Fp32, ScaleLayout::RowMajor)?;

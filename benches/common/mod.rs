@@ -9,7 +9,9 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use moekit::backend::Limits;
+use moekit::backend::{Limits, SimdLevel};
+use moekit::tensor::Tensor;
+use moekit::{Cpu, Result};
 use rayon::prelude::*;
 
 /// Rounds of a line; one that takes long gets fewer.
@@ -54,8 +56,12 @@ pub fn header(what: &str) {
     );
 }
 
-/// Times `stage` against `limit` and prints the line; returns `x limit`.
-pub fn line(name: &str, shape: &str, work: Work, limit: Limit, mut stage: impl FnMut()) -> f64 {
+/// Times `stage` against `limit` and prints the line, if the command line asks for all or for some part of
+/// its name.
+pub fn line(name: &str, shape: &str, work: Work, limit: Limit, mut stage: impl FnMut()) {
+    if !is_wanted(name) {
+        return;
+    }
     let mut yardstick = Yardstick::new(limit, work.num_bytes);
     let (mut best, mut best_limit) = (f64::INFINITY, 0.0f64);
     let start = Instant::now();
@@ -75,35 +81,58 @@ pub fn line(name: &str, shape: &str, work: Work, limit: Limit, mut stage: impl F
         best * 1e6,
         limit.name()
     );
-    x_limit
+}
+
+/// The SIMD level that the command line asks for, or the best.
+pub fn cpu() -> Result<Cpu> {
+    let wanted = |level: &SimdLevel| std::env::args().any(|arg| arg == level.to_string());
+    match SimdLevel::ALL.into_iter().find(wanted) {
+        Some(level) => Cpu::with_simd(level),
+        None => Ok(Cpu::new()),
+    }
+}
+
+fn is_wanted(name: &str) -> bool {
+    let is_level = |arg: &String| SimdLevel::ALL.iter().any(|level| *arg == level.to_string());
+    let names = std::env::args().skip(1).filter(|arg| !arg.starts_with('-') && !is_level(arg));
+    let mut names = names.peekable();
+    names.peek().is_none() || names.any(|part| name.contains(&part))
 }
 
 struct Yardstick {
     limit: Limit,
-    from: Vec<u64>,
-    to: Vec<u64>,
+    /// On huge pages where the system has them, like the stage's.
+    from: Tensor<Cpu, f32, 1>,
+    to: Tensor<Cpu, f32, 1>,
 }
 
 impl Yardstick {
     fn new(limit: Limit, num_bytes: usize) -> Self {
-        let num_words = |num_bytes: usize| num_bytes.div_ceil(size_of::<u64>());
+        // Written to, for untouched pages are not read from memory.
+        let ones = |num_bytes: usize| {
+            let values = vec![1.0; num_bytes.next_multiple_of(8) / size_of::<f32>()];
+            Tensor::from_host(&Cpu::new(), &values, [values.len()]).expect("memory for the limit")
+        };
         let (from, to) = match limit {
             Limit::Fma => (0, 0),
-            Limit::Memcpy => (num_words(num_bytes / 2), num_words(num_bytes / 2)),
-            Limit::Read => (num_words(num_bytes), 0),
+            Limit::Memcpy => (num_bytes / 2, num_bytes / 2),
+            Limit::Read => (num_bytes, 0),
         };
-        Self { limit, from: vec![1; from], to: vec![0; to] }
+        Self { limit, from: ones(from), to: ones(to) }
     }
 
     /// 10^9 operations or bytes per second.
     fn rate(&mut self) -> f64 {
-        let num_bytes = size_of_val(&self.from[..]) + size_of_val(&self.to[..]);
+        let (from, mut to) = (self.from.view(), self.to.view_mut());
+        let from: &[u64] = bytemuck::cast_slice(from.as_span());
+        let to: &mut [u64] = bytemuck::cast_slice_mut(to.as_mut_span());
+        let num_bytes = size_of_val(from) + size_of_val(to);
         let rate = |seconds: f64| num_bytes as f64 / seconds / 1e9;
         match self.limit {
             Limit::Fma => Limits::measure_fma(),
-            Limit::Memcpy => rate(seconds(|| copy(&self.from, &mut self.to))),
+            Limit::Memcpy => rate(seconds(|| copy(from, to))),
             Limit::Read => rate(seconds(|| {
-                black_box(sum(&self.from));
+                black_box(sum(from));
             })),
         }
     }

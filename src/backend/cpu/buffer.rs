@@ -3,19 +3,29 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 
+use memmap2::{Advice, MmapMut};
+
 use crate::backend::Buffer;
 use crate::error::{Error, Result};
 
 const ALIGN: usize = 256;
 const ALIGN_NONZERO: std::num::NonZero<usize> = std::num::NonZero::new(ALIGN).expect("256");
-/// From this size on the buffer is aligned for, and asks for, 2 MiB pages.
+/// From this size on a buffer is mapped by itself, aligned for 2 MiB pages.
 const HUGE_PAGE: usize = 2 << 20;
 
 /// Zeroed bytes, aligned to 256 (to 2 MiB from that size on, on huge pages where the system has them).
 #[derive(Debug)]
 pub struct CpuBuffer {
     ptr: NonNull<u8>,
-    layout: Layout,
+    num_bytes: usize,
+    memory: Memory,
+}
+
+#[derive(Debug)]
+enum Memory {
+    Empty,
+    Heap(Layout),
+    Mapped { _map: MmapMut },
 }
 
 // SAFETY: the buffer owns its bytes, like a `Vec<u8>`.
@@ -25,32 +35,43 @@ unsafe impl Sync for CpuBuffer {}
 
 impl CpuBuffer {
     pub(crate) fn zeroed(num_bytes: usize) -> Result<Self> {
-        let no_room = |reason: &str| Error::OutOfMemory {
+        let found = match num_bytes {
+            0 => Ok((NonNull::without_provenance(ALIGN_NONZERO), Memory::Empty)),
+            HUGE_PAGE.. => mapped(num_bytes),
+            _ => on_heap(num_bytes),
+        };
+        let (ptr, memory) = found.map_err(|reason| Error::OutOfMemory {
             op: "alloc",
             arg: "buffer",
             bytes: num_bytes,
-            reason: reason.to_owned(),
-        };
-        let align = if num_bytes >= HUGE_PAGE { HUGE_PAGE } else { ALIGN };
-        let layout = Layout::from_size_align(num_bytes, align)
-            .map_err(|_| no_room("the size does not fit the address space"))?;
-        if num_bytes == 0 {
-            return Ok(Self { ptr: NonNull::without_provenance(ALIGN_NONZERO), layout });
-        }
-        // SAFETY: the size is not zero.
-        let ptr = NonNull::new(unsafe { alloc_zeroed(layout) })
-            .ok_or_else(|| no_room("the system allocator refused"))?;
-        if num_bytes >= HUGE_PAGE {
-            // SAFETY: the range is ours; the advice changes no contents. A refusal costs only speed.
-            unsafe { libc::madvise(ptr.as_ptr().cast(), num_bytes, libc::MADV_HUGEPAGE) };
-        }
-        Ok(Self { ptr, layout })
+            reason,
+        })?;
+        Ok(Self { ptr, num_bytes, memory })
     }
+}
+
+fn on_heap(num_bytes: usize) -> Result<(NonNull<u8>, Memory), String> {
+    let layout = Layout::from_size_align(num_bytes, ALIGN).map_err(|error| error.to_string())?;
+    // SAFETY: the size is not zero.
+    let ptr = NonNull::new(unsafe { alloc_zeroed(layout) });
+    Ok((ptr.ok_or("the system allocator refused")?, Memory::Heap(layout)))
+}
+
+/// Pages come when they are first touched; whole huge ones only if that is after the advice.
+fn mapped(num_bytes: usize) -> Result<(NonNull<u8>, Memory), String> {
+    let padded =
+        num_bytes.checked_add(HUGE_PAGE).ok_or("the size does not fit the address space")?;
+    let mut map = MmapMut::map_anon(padded).map_err(|error| error.to_string())?;
+    // A refusal costs only speed.
+    let _ = map.advise(Advice::HugePage);
+    let start = map.as_mut_ptr();
+    let ptr = start.wrapping_add(start.align_offset(HUGE_PAGE));
+    Ok((NonNull::new(ptr).ok_or("the system mapped address 0")?, Memory::Mapped { _map: map }))
 }
 
 impl Buffer for CpuBuffer {
     fn num_bytes(&self) -> usize {
-        self.layout.size()
+        self.num_bytes
     }
 
     fn as_ptr(&self) -> *const u8 {
@@ -64,9 +85,9 @@ impl Buffer for CpuBuffer {
 
 impl Drop for CpuBuffer {
     fn drop(&mut self) {
-        if self.layout.size() > 0 {
-            // SAFETY: allocated in `zeroed` with this very layout.
-            unsafe { dealloc(self.ptr.as_ptr(), self.layout) };
+        if let Memory::Heap(layout) = self.memory {
+            // SAFETY: allocated in `on_heap` with this very layout.
+            unsafe { dealloc(self.ptr.as_ptr(), layout) };
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What a way of multiplying supplies: how it packs the operands, and how it multiplies them.
 
+use std::ops::Range;
+
 use super::view::{KBlock, Operand};
 
 /// One way to multiply, for one instruction set and one kind of operand.
@@ -20,17 +22,36 @@ pub(super) trait Arith<M: Operand>: Copy + Send + Sync {
     fn pack_row(self, a: &M, row: usize, block: KBlock, packed: &mut [Self::Packed]) -> f32;
 
     /// Packs `factors.len()` (at most `PANEL`) columns from `col` on in one K-block, and their
-    /// factors. Lanes without a column are unspecified.
+    /// factors. Lanes without a column are unspecified. Column by column, asks memory for `ahead`: all at
+    /// once would stall.
     fn pack_panel(
         self,
         b: &M,
-        cols: std::ops::Range<usize>,
+        cols: Range<usize>,
         block: KBlock,
+        ahead: Ahead,
         panel: PanelMut<'_, Self::Packed>,
     );
 
     /// Adds one K-block's products to `tile.acc`.
     fn multiply(self, tile: Tile<'_, Self::Packed>);
+}
+
+/// Columns in a K-block that will be packed soon.
+pub(super) struct Ahead {
+    pub(super) cols: Range<usize>,
+    pub(super) block_idx: usize,
+}
+
+impl Ahead {
+    /// Asks memory for the column that takes lane `lane`.
+    #[inline(always)]
+    pub(super) fn prefetch<M: Operand>(&self, b: &M, lane: usize) {
+        let col = self.cols.start + lane;
+        if col < self.cols.end {
+            b.prefetch(col, self.block_idx);
+        }
+    }
 }
 
 /// One packed K-block of a panel of B, to be written.

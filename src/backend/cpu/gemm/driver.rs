@@ -10,7 +10,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::BLOCK_K;
-use super::arith::{Arith, PanelMut, Tile};
+use super::arith::{Ahead, Arith, PanelMut, Tile};
 use super::scratch::{Scratch, with_offsets, with_scratch};
 use super::view::{KBlock, Operand, SharedOut};
 
@@ -20,6 +20,8 @@ const MAX_ROWS_PER_TASK: usize = 512;
 const TASKS_PER_THREAD: usize = 8;
 /// Panels that share packed rows, unless threads would idle.
 const MIN_PANELS_PER_TASK: usize = 4;
+/// K-blocks ahead of which the columns are fetched from memory.
+const PREFETCH_BLOCKS: usize = 3;
 
 /// `d = a bᵀ`: A `[m, k]`, B `[n, k]`, D `[m, n]`.
 #[derive(Clone, Copy)]
@@ -129,7 +131,9 @@ fn run_task<M: Operand, A: Arith<M>>(
         let cols = panel * A::PANEL..p.n.min((panel + 1) * A::PANEL);
         acc.fill(0.0);
         for block in KBlock::all(p.k) {
-            arith.pack_panel(&p.b, cols.clone(), block, PanelMut { packed: b, factors: b_factors });
+            let ahead = ahead(p, cols.clone(), A::PANEL, block.idx + PREFETCH_BLOCKS);
+            let panel = PanelMut { packed: b, factors: b_factors };
+            arith.pack_panel(&p.b, cols.clone(), block, ahead, panel);
             arith.multiply(Tile {
                 a: &a[block.idx * num_rows * BLOCK_K..][..num_rows * BLOCK_K],
                 a_factors: &a_factors[block.idx * num_rows..][..num_rows],
@@ -145,4 +149,12 @@ fn run_task<M: Operand, A: Arith<M>>(
             unsafe { p.d.store(row, cols.start, &sums[..cols.len()]) };
         }
     }
+}
+
+/// Where a panel's K-block lies; what passes the end of K counts on in the next panel, which the same or
+/// another task takes next.
+fn ahead<M>(p: &Product<'_, M>, cols: Range<usize>, panel: usize, block_idx: usize) -> Ahead {
+    let num_blocks = p.k.div_ceil(BLOCK_K);
+    let first_col = cols.start + block_idx / num_blocks * panel;
+    Ahead { cols: first_col..p.n.min(first_col + panel), block_idx: block_idx % num_blocks }
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::widen::{Widen, widen_row};
 use crate::backend::cpu::gemm::BLOCK_K;
-use crate::backend::cpu::gemm::arith::{Arith, PanelMut, Tile};
+use crate::backend::cpu::gemm::arith::{Ahead, Arith, PanelMut, Tile};
 use crate::backend::cpu::gemm::view::KBlock;
 
 /// Columns of a panel: two vectors on processors with 128-bit ones.
@@ -27,8 +27,16 @@ impl<M: Widen> Arith<M> for PortableFp32 {
     }
 
     /// `packed` is `[128, PANEL]`.
-    fn pack_panel(self, b: &M, cols: Range<usize>, block: KBlock, panel: PanelMut<'_, f32>) {
+    fn pack_panel(
+        self,
+        b: &M,
+        cols: Range<usize>,
+        block: KBlock,
+        ahead: Ahead,
+        panel: PanelMut<'_, f32>,
+    ) {
         for (lane, col) in cols.enumerate() {
+            ahead.prefetch(b, lane);
             for (k, &element) in b.block(col, block).iter().enumerate() {
                 panel.packed[k * PANEL + lane] = M::widen(element);
             }

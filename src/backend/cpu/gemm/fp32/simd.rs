@@ -7,14 +7,12 @@ use super::vector::Vector;
 use super::widen::{Widen, widen_row};
 use crate::backend::cpu::SimdLevel;
 use crate::backend::cpu::gemm::BLOCK_K;
-use crate::backend::cpu::gemm::arith::{Arith, PanelMut, Tile};
+use crate::backend::cpu::gemm::arith::{Ahead, Arith, PanelMut, Tile};
 use crate::backend::cpu::gemm::view::KBlock;
 use crate::backend::cpu::simd::Kernel;
 
 /// Vectors of a panel.
 const VECTORS: usize = 2;
-/// K-blocks ahead of which weights are fetched.
-const PREFETCH_BLOCKS: usize = 2;
 
 /// FP32 in the vectors `V`.
 #[derive(Clone, Copy)]
@@ -39,11 +37,19 @@ impl<M: Widen, V: Vector> Arith<M> for SimdFp32<V> {
     }
 
     /// `packed` is `[128, PANEL]`.
-    fn pack_panel(self, b: &M, cols: Range<usize>, block: KBlock, panel: PanelMut<'_, f32>) {
+    fn pack_panel(
+        self,
+        b: &M,
+        cols: Range<usize>,
+        block: KBlock,
+        ahead: Ahead,
+        panel: PanelMut<'_, f32>,
+    ) {
         for (factor, col) in panel.factors.iter_mut().zip(cols.clone()) {
             *factor = b.scale(col, block.idx);
         }
-        V::LEVEL.run(PackPanel::<V, M> { b, cols, block, packed: panel.packed, _vector: self.0 });
+        let packed = panel.packed;
+        V::LEVEL.run(PackPanel::<V, M> { b, cols, block, ahead, packed, _vector: self.0 });
     }
 
     fn multiply(self, tile: Tile<'_, f32>) {
@@ -72,6 +78,7 @@ struct PackPanel<'a, V, M> {
     b: &'a M,
     cols: Range<usize>,
     block: KBlock,
+    ahead: Ahead,
     packed: &'a mut [f32],
     _vector: PhantomData<V>,
 }
@@ -86,7 +93,7 @@ impl<V: Vector, M: Widen> Kernel for PackPanel<'_, V, M> {
         let mut rows = [[0.0f32; BLOCK_K]; 16];
         for (vector, first) in self.cols.clone().step_by(V::LANES).enumerate() {
             for (row, col) in rows.iter_mut().zip(first..self.cols.end.min(first + V::LANES)) {
-                self.b.prefetch(col, self.block.idx + PREFETCH_BLOCKS);
+                self.ahead.prefetch(self.b, col - self.cols.start);
                 widen_row(self.b, col, self.block, row);
             }
             for k in (0..self.block.len).step_by(V::LANES) {

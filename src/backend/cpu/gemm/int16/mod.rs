@@ -12,7 +12,7 @@ mod tile;
 
 use std::ops::Range;
 
-use super::arith::{Arith, PanelMut, Tile};
+use super::arith::{Ahead, Arith, PanelMut, Tile};
 use super::view::{Fp8Mat, KBlock, Operand};
 use crate::backend::cpu::SimdLevel;
 
@@ -58,6 +58,7 @@ impl Arith<Fp8Mat<'_>> for Avx512Int16 {
         b: &Fp8Mat<'_>,
         cols: Range<usize>,
         block: KBlock,
+        ahead: Ahead,
         panel: PanelMut<'_, i16>,
     ) {
         let packed = panel.packed.try_into().expect("128 x 64");
@@ -65,9 +66,9 @@ impl Arith<Fp8Mat<'_>> for Avx512Int16 {
         // SAFETY: `new` found the instructions.
         unsafe {
             if self.has_fp16 {
-                pack::pack_panel_fp16(b, cols.clone(), block, packed, factors);
+                pack::pack_panel_fp16(b, cols.clone(), block, &ahead, packed, factors);
             } else {
-                pack::pack_panel(b, cols.clone(), block, packed, factors);
+                pack::pack_panel(b, cols.clone(), block, &ahead, packed, factors);
             }
         }
         for (factor, col) in factors.iter_mut().zip(cols) {

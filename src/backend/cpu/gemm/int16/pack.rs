@@ -13,13 +13,12 @@ use std::ops::Range;
 use super::PANEL;
 use super::exponent::{LIMITS, MAGNITUDES, MIN_EXPONENT, exponent};
 use crate::backend::cpu::gemm::BLOCK_K;
+use crate::backend::cpu::gemm::arith::Ahead;
 use crate::backend::cpu::gemm::avx512::transpose_16x16;
 use crate::backend::cpu::gemm::view::{Fp8Mat, KBlock, Operand};
 
 /// Columns that are packed together, one per INT32 lane.
 const LANES: usize = 16;
-/// K-blocks from which memory is asked for ahead.
-const PREFETCH_BLOCKS: usize = 3;
 
 /// Stands in for the columns that a last panel lacks.
 static NO_COLUMN: [u8; BLOCK_K] = [0; BLOCK_K];
@@ -56,11 +55,12 @@ pub(super) unsafe fn pack_panel_fp16(
     b: &Fp8Mat<'_>,
     cols: Range<usize>,
     block: KBlock,
+    ahead: &Ahead,
     packed: &mut [i16; BLOCK_K * PANEL],
     factors: &mut [f32; PANEL],
 ) {
     // SAFETY: the attribute above.
-    unsafe { panel::<true>(b, cols, block, packed, factors) }
+    unsafe { panel::<true>(b, cols, block, ahead, packed, factors) }
 }
 
 /// As [`pack_panel_fp16`], without FP16.
@@ -73,11 +73,12 @@ pub(super) unsafe fn pack_panel(
     b: &Fp8Mat<'_>,
     cols: Range<usize>,
     block: KBlock,
+    ahead: &Ahead,
     packed: &mut [i16; BLOCK_K * PANEL],
     factors: &mut [f32; PANEL],
 ) {
     // SAFETY: the attribute above.
-    unsafe { panel::<false>(b, cols, block, packed, factors) }
+    unsafe { panel::<false>(b, cols, block, ahead, packed, factors) }
 }
 
 /// Adds `t(code)^2` of four codes to each INT32 lane.
@@ -216,6 +217,7 @@ unsafe fn panel<const FP16: bool>(
     b: &Fp8Mat<'_>,
     cols: Range<usize>,
     block: KBlock,
+    ahead: &Ahead,
     packed: &mut [i16; BLOCK_K * PANEL],
     factors: &mut [f32; PANEL],
 ) {
@@ -223,7 +225,7 @@ unsafe fn panel<const FP16: bool>(
         let pointers: [*const u8; LANES] = std::array::from_fn(|lane| {
             let col = first + lane;
             if col < cols.end {
-                b.prefetch(col, block.idx + PREFETCH_BLOCKS);
+                ahead.prefetch(b, col - cols.start);
                 b.block(col, block).as_ptr()
             } else {
                 NO_COLUMN.as_ptr()
