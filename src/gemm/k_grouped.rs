@@ -53,23 +53,23 @@ impl<'a, B: Backend> KGroupedGemmArgs<'a, B> {
         for &k in ks {
             check::multiple(OP, "ks", 128, k)?;
         }
-        let sum_k: usize = ks.iter().sum();
+        let sum_k = ks.iter().fold(0, |sum: usize, &k| sum.saturating_add(k));
         let matrix =
             |arg, got: [usize; 1], expected: usize| check::shape(OP, arg, &[expected], &got);
         match &operands {
             KGroupedOperands::Fp8 { a, b } => {
-                matrix("a", a.values.shape(), m * sum_k)?;
-                matrix("a.scales", a.scales.shape(), m * sum_k / 128)?;
-                matrix("b", b.values.shape(), n * sum_k)?;
-                matrix("b.scales", b.scales.shape(), n * sum_k / 128)?;
+                matrix("a", a.values.shape(), m.saturating_mul(sum_k))?;
+                matrix("a.scales", a.scales.shape(), m.saturating_mul(sum_k) / 128)?;
+                matrix("b", b.values.shape(), n.saturating_mul(sum_k))?;
+                matrix("b.scales", b.scales.shape(), n.saturating_mul(sum_k) / 128)?;
                 check::contiguous(OP, "a", a.values.layout())?;
                 check::contiguous(OP, "a.scales", a.scales.layout())?;
                 check::contiguous(OP, "b", b.values.layout())?;
                 check::contiguous(OP, "b.scales", b.scales.layout())?;
             }
             KGroupedOperands::Bf16 { a, b } => {
-                matrix("a", a.shape(), m * sum_k)?;
-                matrix("b", b.shape(), n * sum_k)?;
+                matrix("a", a.shape(), m.saturating_mul(sum_k))?;
+                matrix("b", b.shape(), n.saturating_mul(sum_k))?;
                 check::contiguous(OP, "a", a.layout())?;
                 check::contiguous(OP, "b", b.layout())?;
             }
