@@ -74,8 +74,8 @@ impl<'a, B: Backend> PlanArgs<'a, B> {
     /// # Errors
     ///
     /// [`Error::Value`] unless `local_experts` lies in `0..num_experts` and the layout's extent is
-    /// at least 1; [`Error::Shape`] or [`Error::Stride`] unless every tensor is as stated;
-    /// [`Error::Value`] if rows or slots do not fit INT32.
+    /// at least 1 and fits INT32; [`Error::Shape`] or [`Error::Stride`] unless every tensor is as
+    /// stated; [`Error::Value`] if rows or slots do not fit INT32.
     pub fn new(
         topk_idx: TensorRef<'a, B, i32, 2>,
         num_experts: usize,
@@ -91,15 +91,18 @@ impl<'a, B: Backend> PlanArgs<'a, B> {
         let [num_rows] = out.src_info.shape();
         let num_local = local_experts.len();
         match layout {
-            RowLayout::Contiguous { expert_alignment: 0 } => {
-                return Err(Error::value(OP, "expert_alignment", "at least 1", 0));
+            RowLayout::Contiguous { expert_alignment } => {
+                if !(1..=i32::MAX as usize).contains(&expert_alignment) {
+                    let expected = format!("1 to {}", i32::MAX);
+                    return Err(Error::value(OP, "expert_alignment", expected, expert_alignment));
+                }
             }
-            RowLayout::Contiguous { .. } => {}
             RowLayout::Masked { max_m } => {
-                check_shape("src_info", &[num_local * max_m], &[num_rows])?;
+                check_shape("src_info", &[num_local.saturating_mul(max_m)], &[num_rows])?;
             }
         }
-        if num_tokens * num_topk > i32::MAX as usize || num_rows > i32::MAX as usize {
+        let num_slots = num_tokens.saturating_mul(num_topk);
+        if num_slots > i32::MAX as usize || num_rows > i32::MAX as usize {
             let got = format!("{num_tokens} x {num_topk} slots, {num_rows} rows");
             return Err(Error::value(OP, "topk_idx", "at most 2^31 - 1 slots and rows", got));
         }
