@@ -10,6 +10,7 @@ pub mod moe;
 pub mod num;
 pub mod pipeline;
 mod random;
+mod read_file;
 pub mod tensor;
 mod topology;
 
