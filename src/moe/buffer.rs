@@ -189,15 +189,24 @@ impl EpConfig {
         }
         let num_slots =
             num_ranks.saturating_mul(self.num_max_tokens_per_rank).saturating_mul(self.num_topk);
+        let (rows_arg, rows_of) = match self.layout {
+            RecvLayout::Exact { expert_alignment } => ("expert_alignment", expert_alignment),
+            RecvLayout::Capacity { num_max_recv_rows, .. } => {
+                ("num_max_recv_rows", num_max_recv_rows)
+            }
+            RecvLayout::Masked { max_m } => ("max_m", max_m.unwrap_or(num_slots / self.num_topk)),
+        };
         let num_rows = self.num_max_recv_rows(num_ranks);
-        if num_slots.max(num_rows).max(self.num_experts) > MAX_COUNT {
-            let got = format!(
-                "{} (x {num_ranks} ranks x {} experts per token: {num_slots} slots; \
-                 {num_rows} rows, {} experts)",
-                self.num_max_tokens_per_rank, self.num_topk, self.num_experts
-            );
-            let expected = "at most 2^31 - 1 slots, rows and experts";
-            return Err(Error::value(OP, "num_max_tokens_per_rank", expected, got));
+        let counts = [
+            ("num_experts", self.num_experts, "experts", self.num_experts),
+            ("num_max_tokens_per_rank", self.num_max_tokens_per_rank, "slots in all", num_slots),
+            (rows_arg, rows_of, "rows on a rank", num_rows),
+        ];
+        for (arg, value, what, count) in counts {
+            if count > MAX_COUNT {
+                let expected = format!("at most {MAX_COUNT} {what}");
+                return Err(Error::value(OP, arg, expected, format!("{value}, {count} {what}")));
+            }
         }
         Ok(())
     }
@@ -474,9 +483,9 @@ mod tests {
             assert!(error.contains(part), "{error}");
         };
         for num_max_tokens_per_rank in [1 << 28, 1 << 62, usize::MAX] {
-            refused(EpConfig { num_max_tokens_per_rank, ..config() }, "2^31 - 1 slots");
+            refused(EpConfig { num_max_tokens_per_rank, ..config() }, "slots in all");
         }
-        refused(EpConfig { num_topk: usize::MAX, ..config() }, "2^31 - 1 slots");
+        refused(EpConfig { num_topk: usize::MAX, ..config() }, "slots in all");
         refused(EpConfig { num_experts: usize::MAX - 3, ..config() }, "experts");
         refused(EpConfig { hidden: usize::MAX - 15, ..config() }, "`hidden`");
         let layouts = [
@@ -485,7 +494,7 @@ mod tests {
             RecvLayout::Masked { max_m: Some(usize::MAX) },
             RecvLayout::Masked { max_m: Some(1 << 30) },
         ];
-        layouts.map(|layout| refused(EpConfig { layout, ..config() }, "rows"));
+        layouts.map(|layout| refused(EpConfig { layout, ..config() }, "rows on a rank"));
         let layout =
             RecvLayout::Capacity { expert_alignment: usize::MAX, num_max_recv_rows: 1 << 10 };
         refused(EpConfig { layout, ..config() }, "`expert_alignment`");

@@ -85,7 +85,7 @@ impl TokenSource {
     /// # Errors
     ///
     /// [`Error::Io`] if the file cannot be read or is larger than 1 GiB; [`Error::Format`] naming the
-    /// first byte that is not UTF-8; those of [`TokenSource::text`].
+    /// first byte that is not UTF-8, or if there is no token.
     pub fn read(path: impl AsRef<Path>, split: TextSplit, seed: u64) -> Result<Self> {
         let path = path.as_ref();
         let bytes = read_file(OP, path, MAX_FILE_BYTES)?;
@@ -94,7 +94,11 @@ impl TokenSource {
             format: "UTF-8 text",
             problem: format!("byte {} is not UTF-8", error.valid_up_to()),
         })?;
-        Self::text(text, split, seed)
+        Self::text(text, split, seed).map_err(|_| Error::Format {
+            path: path.to_owned(),
+            format: "text",
+            problem: format!("no token in its {} bytes", text.len()),
+        })
     }
 
     /// Tokens of the text before it starts over; `None` for noise, which never does.
