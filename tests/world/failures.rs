@@ -144,9 +144,12 @@ pub fn rank(ranks_per_node: &str, how: &str, at: &str, folder: &Path) -> ExitCod
     let num_bytes = if at == "put" { 64 << 20 } else { 4096 };
     let buffer = world.alloc_symmetric(num_bytes, 1).expect("a buffer");
     world.barrier("set-up").expect("all ranks are well");
+    // The culprit may leave the barrier, and fail, before the others have left it.
     if rank == CULPRIT {
-        return fail(how, world, || are_reports_there(folder, num_ranks));
+        wait_until(|| have_all_left(folder, "ready", num_ranks));
+        return fail(how, world, || have_all_left(folder, "rank", num_ranks));
     }
+    fs::write(folder.join(format!("ready_{rank}")), "").expect("a file");
     let error = match take_part(&world, &buffer, at) {
         Ok(()) => world.close().expect_err("a rank has failed"),
         Err(error) => {
@@ -164,12 +167,13 @@ pub fn rank(ranks_per_node: &str, how: &str, at: &str, folder: &Path) -> ExitCod
     fs::write(&draft, format!("{kind}\n{peer}\n{step}\n{error}\n")).expect("a report");
     fs::rename(&draft, report_path(folder, rank)).expect("a report");
     // mpirun ends the others when the first process leaves without MPI_Finalize.
-    wait_until(|| are_reports_there(folder, num_ranks));
+    wait_until(|| have_all_left(folder, "rank", num_ranks));
     ExitCode::SUCCESS
 }
 
-fn are_reports_there(folder: &Path, num_ranks: usize) -> bool {
-    (0..num_ranks).all(|rank| rank == CULPRIT || report_path(folder, rank).exists())
+/// Whether every survivor has left a file of this kind.
+fn have_all_left(folder: &Path, kind: &str, num_ranks: usize) -> bool {
+    (0..num_ranks).all(|rank| rank == CULPRIT || folder.join(format!("{kind}_{rank}")).exists())
 }
 
 /// Gives up after longer than any survivor may take.
