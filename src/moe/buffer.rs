@@ -321,6 +321,68 @@ impl EpLayout {
 /// `dispatch` brings every token to the ranks of its experts, `combine` brings the experts' outputs
 /// back and adds them. Both are split into a send and a receive half; between the halves a caller can
 /// do other work. All ranks call the same halves in the same order.
+///
+/// | half | afterwards |
+/// | --- | --- |
+/// | [`dispatch_send`](Self::dispatch_send) | this rank's tokens are on their way |
+/// | [`dispatch_plan`](Self::dispatch_plan) | every received token has a row |
+/// | [`dispatch_recv`](Self::dispatch_recv) | the rows are filled; the [`Handle`](super::Handle) tells whose they are |
+/// | [`combine_send`](Self::combine_send) | the experts' outputs are on their way back |
+/// | [`combine_recv`](Self::combine_recv) | each token has its weighted sum |
+///
+/// For the backward pass, or for other values over the same routing,
+/// [`dispatch_cached`](Self::dispatch_cached) takes the place of the first two.
+///
+/// # Examples
+///
+/// Two ranks, two experts: every token goes to both, and the experts do nothing.
+///
+/// ```
+/// use moekit::comm::{World, WorldOptions};
+/// use moekit::moe::combine::CombineWeights;
+/// use moekit::moe::{EpBuffer, EpConfig, RecvLayout, Reduce, TokensMut, TokensRef, WireFormat};
+/// use moekit::num::bf16;
+/// use moekit::tensor::Tensor;
+/// use moekit::{Backend, Cpu};
+///
+/// let sums = World::run_threads(2, WorldOptions::default(), |world| {
+///     let cpu = Cpu::new();
+///     let stream = cpu.stream()?;
+///     let config = EpConfig {
+///         num_max_tokens_per_rank: 8,
+///         hidden: 16,
+///         num_topk: 2,
+///         num_experts: 2,
+///         wire: WireFormat::Bf16,
+///         layout: RecvLayout::Exact { expert_alignment: 1 },
+///         reduce: Reduce::BySlot,
+///     };
+///     let mut ep = EpBuffer::new(&cpu, &world, config)?;
+///     let x = Tensor::from_host(&cpu, &[bf16::from_f32(4.0); 3 * 16], [3, 16])?;
+///     let topk_idx = Tensor::from_host(&cpu, &[0, 1].repeat(3), [3, 2])?;
+///     let topk_weights = Tensor::from_host(&cpu, &[0.5, 0.25].repeat(3), [3, 2])?;
+///
+///     let tokens = TokensRef::Bf16(x.view());
+///     let mut pending = ep.dispatch_send(&stream, tokens, topk_idx.view(), topk_weights.view())?;
+///     // Here is time for other work, while tokens travel.
+///     ep.dispatch_plan(&stream, &mut pending)?;
+///     let num_rows = pending.num_recv_rows(&ep)?;
+///     let mut rows = Tensor::zeros(&cpu, [num_rows, 16])?;
+///     let handle = ep.dispatch_recv(&stream, pending, TokensMut::Bf16(rows.view_mut()))?;
+///     assert_eq!(num_rows, 3 + 3, "three tokens from each rank");
+///
+///     let pending = ep.combine_send(&stream, &handle, rows.view(), CombineWeights::Routed)?;
+///     let mut out = Tensor::zeros(&cpu, [3, 16])?;
+///     ep.combine_recv(&stream, &handle, pending, None, out.view_mut())?;
+///     cpu.check(&stream)?;
+///     world.close()?;
+///     out.to_host(&cpu)
+/// })?;
+/// for sum in sums {
+///     assert_eq!(sum?, [bf16::from_f32(0.5 * 4.0 + 0.25 * 4.0); 3 * 16]);
+/// }
+/// # Ok::<(), moekit::Error>(())
+/// ```
 pub struct EpBuffer<B: Backend> {
     pub(crate) backend: B,
     pub(crate) config: EpConfig,

@@ -59,6 +59,40 @@ pub struct PlanOut<'a, B> {
 ///
 /// DeepEP `dispatch` with `expert_alignment` and `get_fused_mapping` of TileKernels. Differs: the
 /// rows of an expert always ascend by `src_token_global_idx`.
+///
+/// # Examples
+///
+/// Two tokens of two slots, three experts, each expert's rows from a multiple of 2 on.
+///
+/// ```
+/// use moekit::moe::plan::{PlanArgs, PlanOut, RowLayout};
+/// use moekit::tensor::Tensor;
+/// use moekit::{Backend, Cpu};
+///
+/// let cpu = Cpu::new();
+/// let stream = cpu.stream()?;
+/// let topk_idx = Tensor::from_host(&cpu, &[0, 2, 2, -1], [2, 2])?;
+/// let (mut expert_offsets, mut counts) = (Tensor::zeros(&cpu, [4])?, Tensor::zeros(&cpu, [3])?);
+/// let (mut grouped_layout, mut src_info) = (Tensor::zeros(&cpu, [4])?, Tensor::zeros(&cpu, [4])?);
+/// let mut slot_rows = Tensor::zeros(&cpu, [2, 2])?;
+/// let out = PlanOut {
+///     expert_offsets: expert_offsets.view_mut(),
+///     num_recv_tokens_per_expert: counts.view_mut(),
+///     expert_load: None,
+///     grouped_layout: grouped_layout.view_mut(),
+///     src_info: src_info.view_mut(),
+///     slot_rows: slot_rows.view_mut(),
+/// };
+/// let layout = RowLayout::Contiguous { expert_alignment: 2 };
+/// cpu.plan(&stream, PlanArgs::new(topk_idx.view(), 3, 0..3, layout, out)?)?;
+/// cpu.check(&stream)?;
+/// assert_eq!(expert_offsets.to_host(&cpu)?, [0, 2, 2, 4]);
+/// assert_eq!(counts.to_host(&cpu)?, [1, 0, 2]);
+/// assert_eq!(grouped_layout.to_host(&cpu)?, [0, -1, 2, 2]);
+/// assert_eq!(src_info.to_host(&cpu)?, [0, -1, 1, 2]);
+/// assert_eq!(slot_rows.to_host(&cpu)?, [0, 2, 3, -1]);
+/// # Ok::<(), moekit::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct PlanArgs<'a, B> {
     pub(crate) topk_idx: TensorRef<'a, B, i32, 2>,
