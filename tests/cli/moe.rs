@@ -74,8 +74,15 @@ fn the_report_has_every_stage_and_every_token() {
         "combine_recv",
     ];
     assert_eq!(names, want);
+    let total: f64 = report["stages"]
+        .as_array()
+        .expect("stages")
+        .iter()
+        .map(|stage| stage["time_us"].as_f64().expect("a time"))
+        .sum();
+    assert!((total / report["total_us"].as_f64().expect("a time") - 1.0).abs() < 1e-6, "{report}");
     for stage in report["stages"].as_array().expect("stages") {
-        for member in ["time_us", "span_us", "bytes", "gb_per_s", "x_of_limit"] {
+        for member in ["time_us", "rank_us", "bytes", "gb_per_s", "x_of_limit"] {
             assert!(stage[member].as_f64().is_some_and(|x| x > 0.0), "{member} of {stage}");
         }
     }
