@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use moekit::eplb::{
-    Balance, Cluster, ExpertLoad, Goal, HeatMap, IncrementalParams, MigrationPlan, Placement,
+    Balance, Cluster, ExpertLoad, Goal, Gpu, HeatMap, IncrementalParams, MigrationPlan, Placement,
     Policy, TokenSplit, break_even_steps, gpu_loads, heat_maps_svg, place_on_cluster,
     plan_migration, read_load, rebalance_experts, rebalance_incremental, split_tokens,
 };
@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::args::{EplbArgs, PolicyArg};
 use super::report;
+use crate::output::{print, write_file};
 
 /// Places, prints and draws.
 pub fn run(args: &EplbArgs) -> Result<()> {
@@ -28,24 +29,29 @@ pub fn run(args: &EplbArgs) -> Result<()> {
         .as_ref()
         .map(|current| Migration::new(args, &load, current, &placement, &cluster, &balance))
         .transpose()?;
-    // A placement with experts on failed GPUs cannot run.
-    let (before_caption, before) = match current.map(|now| gpu_times(&load, &now, &cluster)) {
-        Some(Ok(times)) => ("before", times),
-        _ => ("before: experts in order, no replicas", unbalanced(&load, &cluster)),
+    let before = match current.map(|now| gpu_times(&load, &now, &cluster)) {
+        Some(Ok(times)) => Some(HeatMap { caption: "the placement in use".into(), loads: times }),
+        // A placement with experts on failed GPUs cannot run.
+        _ => None,
     };
-    let after = gpu_times(&load, &placement, &cluster)?;
+    let before = before.unwrap_or_else(|| HeatMap {
+        caption: "experts in order, no replicas".into(),
+        loads: unbalanced(&load, &cluster),
+    });
+    let after = HeatMap { caption: args.target(), loads: gpu_times(&load, &placement, &cluster)? };
     if let Some(path) = &args.svg {
-        let maps = [(before_caption, &before), ("after", &after)].map(|(caption, loads)| HeatMap {
-            caption: format!("Load per GPU {caption}"),
-            loads: loads.clone(),
-        });
-        report::write_svg(path, &heat_maps_svg(&maps))?;
+        let titled = |when: &str, map: &HeatMap| HeatMap {
+            caption: format!("Load per GPU {when}: {}", map.caption),
+            loads: map.loads.clone(),
+        };
+        let maps = [titled("before", &before), titled("after", &after)];
+        write_file(path, &heat_maps_svg(&maps))?;
     }
     if args.json {
         return report::print_json(&as_json(&placement, &balance, split.as_ref(), &migration));
     }
-    report::print(|mut out| {
-        report::draw(&mut out, &balance, [&before, &after])?;
+    print(|out| {
+        report::draw(out, &balance, [&before, &after])?;
         if let Some(split) = &split {
             let split_max: f64 = (0..split.num_layers()).map(|l| split.max_load(l)).sum();
             let even_max: f64 = balance.layers.iter().map(|layer| layer.max_load).sum();
@@ -69,7 +75,7 @@ fn place(
     match (current, goal, args.policy) {
         (_, _, PolicyArg::Fixed | PolicyArg::Incremental) => {
             let expected = "deepseek or optimized; fixed and incremental are for --trace";
-            Err(Error::value("eplb", "policy", expected, format!("{:?}", args.policy)))
+            Err(Error::value("eplb", "policy", expected, args.policy.name()))
         }
         (None, Some(_), _) => {
             Err(Error::value("eplb", "current", "a file, as moves are limited", "none"))
@@ -177,7 +183,8 @@ fn as_json(
     value
 }
 
-/// Reads a `physical_to_logical_map`.
+/// Reads a `physical_to_logical_map` and, where the file has one, its inverse, which says in what
+/// order replicas count.
 fn read_current(path: &Path, load: &ExpertLoad) -> Result<Placement> {
     let bytes = std::fs::read(path).map_err(|error| Error::io("eplb", path, error))?;
     let problem = |error: serde_json::Error| Error::Format {
@@ -186,33 +193,48 @@ fn read_current(path: &Path, load: &ExpertLoad) -> Result<Placement> {
         problem: error.to_string(),
     };
     let mut value: Value = serde_json::from_slice(&bytes).map_err(problem)?;
-    let rows = match &mut value {
-        Value::Object(map) => map.remove("physical_to_logical_map").unwrap_or_default(),
-        bare => bare.take(),
+    let (rows, inverse) = match &mut value {
+        Value::Object(map) => (
+            map.remove("physical_to_logical_map").unwrap_or_default(),
+            map.remove("logical_to_physical_map"),
+        ),
+        bare => (bare.take(), None),
     };
     let rows: Vec<Vec<i32>> = serde_json::from_value(rows).map_err(problem)?;
-    Placement::new(&rows, load.num_logical_experts())
-}
-
-/// Every GPU's load by its speed.
-fn gpu_times(load: &ExpertLoad, placement: &Placement, cluster: &Cluster) -> Result<Vec<Vec<f64>>> {
-    let mut loads = gpu_loads(load, placement, cluster)?;
-    for row in &mut loads {
-        row.iter_mut().zip(cluster.gpus()).for_each(|(load, gpu)| *load /= gpu.speed);
-    }
-    Ok(loads)
-}
-
-/// Every GPU's time if the experts were spread in order, each once.
-fn unbalanced(load: &ExpertLoad, cluster: &Cluster) -> Vec<Vec<f64>> {
-    let num_gpus = cluster.num_gpus();
-    let row = |weights: &[f32]| {
-        let mut times = vec![0.0; num_gpus];
-        for (e, &weight) in weights.iter().enumerate() {
-            let gpu = e * num_gpus / weights.len();
-            times[gpu] += f64::from(weight) / cluster.gpus()[gpu].speed;
+    match inverse {
+        Some(inverse) => {
+            let inverse: Vec<Vec<Vec<i32>>> = serde_json::from_value(inverse).map_err(problem)?;
+            let placement = Placement::from_maps(&rows, &inverse)?;
+            let (expected, got) = (load.num_logical_experts(), placement.num_logical_experts());
+            if expected != got {
+                let expected = format!("{expected} experts, as the load has");
+                return Err(Error::value("eplb", "current", expected, got));
+            }
+            Ok(placement)
         }
-        times
+        None => Placement::new(&rows, load.num_logical_experts()),
+    }
+}
+
+/// Every GPU's load by its speed; NaN for failed GPUs.
+fn gpu_times(load: &ExpertLoad, placement: &Placement, cluster: &Cluster) -> Result<Vec<Vec<f64>>> {
+    Ok(gpu_loads(load, placement, cluster)?.iter().map(|row| times(row, cluster)).collect())
+}
+
+/// Every GPU's time if the experts were spread over the working GPUs in order, each once.
+fn unbalanced(load: &ExpertLoad, cluster: &Cluster) -> Vec<Vec<f64>> {
+    let usable: Vec<usize> = cluster.usable_gpus().collect();
+    let row = |weights: &[f32]| {
+        let mut loads = vec![0.0; cluster.num_gpus()];
+        for (e, &weight) in weights.iter().enumerate() {
+            loads[usable[e * usable.len() / weights.len()]] += f64::from(weight);
+        }
+        times(&loads, cluster)
     };
     load.layers().map(row).collect()
+}
+
+fn times(loads: &[f64], cluster: &Cluster) -> Vec<f64> {
+    let time = |(load, gpu): (&f64, &Gpu)| if gpu.failed { f64::NAN } else { load / gpu.speed };
+    loads.iter().zip(cluster.gpus()).map(time).collect()
 }
