@@ -72,7 +72,7 @@ fn the_optimized_policy_halves_the_gap_for_every_kind_of_load_and_is_never_worse
 #[test]
 fn with_groups_on_nodes_the_optimized_policy_is_better_on_average_and_never_worse() {
     for (num_gpus, num_nodes, num_expert_groups) in
-        [(16, 2, 8), (32, 4, 8), (72, 4, 8), (144, 18, 36)]
+        [(16, 2, 8), (32, 4, 8), (72, 4, 8), (144, 8, 16)]
     {
         for kind in KINDS {
             let params = RebalanceParams {

@@ -1,11 +1,10 @@
 //! `moekit eplb --load`: one placement, from scratch or from the one in use.
 
-use std::path::Path;
-
 use moekit::eplb::{
     Balance, Cluster, ExpertLoad, Goal, Gpu, HeatMap, IncrementalParams, MigrationPlan, Placement,
     Policy, TokenSplit, break_even_steps, gpu_loads, heat_maps_svg, place_on_cluster,
-    plan_migration, read_load, rebalance_experts, rebalance_incremental, split_tokens,
+    plan_migration, read_load, read_placement, rebalance_experts, rebalance_incremental,
+    split_tokens,
 };
 use moekit::{Error, Result};
 use serde_json::{Value, json};
@@ -20,8 +19,12 @@ pub fn run(args: &EplbArgs) -> Result<()> {
     let load = read_load(path)?;
     args.params().check(load.num_logical_experts())?;
     let cluster = args.gpus()?;
-    let current =
-        args.moves.current.as_deref().map(|path| read_current(path, &load)).transpose()?;
+    let current = args
+        .moves
+        .current
+        .as_deref()
+        .map(|path| read_placement(path, load.num_logical_experts()))
+        .transpose()?;
     let placement = place(args, &load, &cluster, current.as_ref())?;
     let balance = Balance::new(&load, &placement, &cluster)?;
     let split = args.split_tokens.then(|| split_tokens(&load, &placement, &cluster)).transpose()?;
@@ -181,39 +184,6 @@ fn as_json(
         value["migration"] = migration.as_json();
     }
     value
-}
-
-/// Reads a `physical_to_logical_map` and, where the file has one, its inverse, which says in what
-/// order replicas count.
-fn read_current(path: &Path, load: &ExpertLoad) -> Result<Placement> {
-    let bytes = std::fs::read(path).map_err(|error| Error::io("eplb", path, error))?;
-    let problem = |error: serde_json::Error| Error::Format {
-        path: path.into(),
-        format: "placement (JSON)",
-        problem: error.to_string(),
-    };
-    let mut value: Value = serde_json::from_slice(&bytes).map_err(problem)?;
-    let (rows, inverse) = match &mut value {
-        Value::Object(map) => (
-            map.remove("physical_to_logical_map").unwrap_or_default(),
-            map.remove("logical_to_physical_map"),
-        ),
-        bare => (bare.take(), None),
-    };
-    let rows: Vec<Vec<i32>> = serde_json::from_value(rows).map_err(problem)?;
-    match inverse {
-        Some(inverse) => {
-            let inverse: Vec<Vec<Vec<i32>>> = serde_json::from_value(inverse).map_err(problem)?;
-            let placement = Placement::from_maps(&rows, &inverse)?;
-            let (expected, got) = (load.num_logical_experts(), placement.num_logical_experts());
-            if expected != got {
-                let expected = format!("{expected} experts, as the load has");
-                return Err(Error::value("eplb", "current", expected, got));
-            }
-            Ok(placement)
-        }
-        None => Placement::new(&rows, load.num_logical_experts()),
-    }
 }
 
 /// Every GPU's load by its speed; NaN for failed GPUs.
