@@ -4,7 +4,7 @@ use svg::Document;
 use svg::node::element::path::Data;
 use svg::node::element::{Group, Path, Rectangle, Text, Title};
 
-use super::text::{mean_of, ratio_of};
+use super::text::ratio_of;
 use crate::eplb::Simulation;
 
 const MARGIN: f64 = 56.0;
@@ -35,6 +35,8 @@ pub struct HeatMap {
     pub caption: String,
     /// FP64 `[num_layers][num_gpus]`, time of each GPU (load by speed); NaN for a failed one.
     pub loads: Vec<Vec<f64>>,
+    /// FP64 `[num_layers]`, time of every GPU in perfect balance: what colours and ratios refer to.
+    pub mean_loads: Vec<f64>,
 }
 
 impl HeatMap {
@@ -48,7 +50,7 @@ impl HeatMap {
         let top = top + HEADER;
         for (layer_idx, loads) in self.loads.iter().enumerate() {
             let y = top + layer_idx as f64 * ROW_HEIGHT;
-            let mean = mean_of(loads);
+            let mean = self.mean_loads.get(layer_idx).copied().unwrap_or(0.0);
             let width = PANEL_WIDTH / loads.len().max(1) as f64;
             let mut slowest = 0.0f64;
             for (gpu_idx, &load) in loads.iter().enumerate() {
@@ -94,7 +96,11 @@ impl HeatMap {
 /// ```
 /// use moekit::eplb::{HeatMap, heat_maps_svg};
 ///
-/// let map = HeatMap { caption: "before".into(), loads: vec![vec![3.0, 1.0]] };
+/// let map = HeatMap {
+///     caption: "before".into(),
+///     loads: vec![vec![3.0, 1.0]],
+///     mean_loads: vec![2.0],
+/// };
 /// assert!(heat_maps_svg(&[map]).starts_with("<svg"));
 /// ```
 pub fn heat_maps_svg(maps: &[HeatMap]) -> String {
@@ -221,9 +227,14 @@ mod tests {
 
     #[test]
     fn a_picture_holds_a_cell_for_every_gpu_of_every_layer() {
-        let map = HeatMap { caption: "a < b".into(), loads: vec![vec![3.0, 1.0, 2.0]; 4] };
+        let map = HeatMap {
+            caption: "a < b".into(),
+            loads: vec![vec![3.0, 1.0, f64::NAN]; 4],
+            mean_loads: vec![2.0; 4],
+        };
         let picture = heat_maps_svg(&[map.clone(), map]);
-        assert_eq!(picture.matches("x mean</title>").count(), 24);
+        assert_eq!(picture.matches("x mean</title>").count(), 16);
+        assert_eq!(picture.matches("GPU 2: failed</title>").count(), 8);
         assert_eq!(picture.matches("GPU 0: 1.500 x mean").count(), 8);
         assert!(picture.contains("a &lt; b"), "captions are escaped");
     }

@@ -39,7 +39,7 @@ fn ratios(loads: &[f64], max_width: usize) -> impl Iterator<Item = f64> {
 }
 
 /// Returns the mean over the GPUs that work.
-pub(super) fn mean_of(loads: &[f64]) -> f64 {
+fn mean_of(loads: &[f64]) -> f64 {
     let working = || loads.iter().filter(|load| !load.is_nan());
     working().sum::<f64>() / working().count().max(1) as f64
 }

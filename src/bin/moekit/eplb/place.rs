@@ -32,20 +32,23 @@ pub fn run(args: &EplbArgs) -> Result<()> {
         .as_ref()
         .map(|current| Migration::new(args, &load, current, &placement, &cluster, &balance))
         .transpose()?;
-    let before = match current.map(|now| gpu_times(&load, &now, &cluster)) {
-        Some(Ok(times)) => Some(HeatMap { caption: "the placement in use".into(), loads: times }),
-        // A placement with experts on failed GPUs cannot run.
-        _ => None,
+    let mean_loads: Vec<f64> = balance.layers.iter().map(|layer| layer.mean_load).collect();
+    let map = |caption: &str, loads: Vec<Vec<f64>>| HeatMap {
+        caption: caption.to_owned(),
+        loads,
+        mean_loads: mean_loads.clone(),
     };
-    let before = before.unwrap_or_else(|| HeatMap {
-        caption: "experts in order, no replicas".into(),
-        loads: unbalanced(&load, &cluster),
-    });
-    let after = HeatMap { caption: args.target(), loads: gpu_times(&load, &placement, &cluster)? };
+    // A placement with experts on failed GPUs cannot run.
+    let in_use = current.and_then(|current| gpu_times(&load, &current, &cluster).ok());
+    let before = match in_use {
+        Some(times) => map("the placement in use", times),
+        None => map("experts in order, no replicas", unbalanced(&load, &cluster)),
+    };
+    let after = map(&args.target(), gpu_times(&load, &placement, &cluster)?);
     if let Some(path) = &args.svg {
         let titled = |when: &str, map: &HeatMap| HeatMap {
             caption: format!("Load per GPU {when}: {}", map.caption),
-            loads: map.loads.clone(),
+            ..map.clone()
         };
         let maps = [titled("before", &before), titled("after", &after)];
         write_file(path, &heat_maps_svg(&maps))?;
@@ -138,7 +141,7 @@ impl Migration {
         let MigrationPlan { rounds, num_transfers, total_bytes, .. } = &self.plan;
         writeln!(
             out,
-            "migration: {num_transfers} transfers, {total_bytes} bytes, {} rounds, {:.0} us; {}",
+            "migration: {num_transfers} transfers, {total_bytes} bytes, rounds: {}, {:.0} us; {}",
             rounds.len(),
             self.time_us,
             match self.break_even_steps {
