@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::moe::gate::{GateConfig, Scoring};
 use crate::moe::quant::ScaleFormat;
 use crate::moe::weights::MoeConfig;
+use crate::read_file::read_file;
 
 pub(super) const FILE_NAME: &str = "config.json";
 const OP: &str = "model configuration";
@@ -86,7 +87,7 @@ pub struct QuantizationConfig {
 impl ModelConfig {
     /// Reads and checks `config.json`.
     pub(super) fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read(path).map_err(|source| Error::io(super::OP, path, source))?;
+        let text = read_file(super::OP, path, super::MAX_JSON_BYTES)?;
         let config: Self =
             serde_json::from_slice(&text).map_err(|error| malformed(path, &error))?;
         config.check().map_err(|error| malformed(path, &error))?;
@@ -104,6 +105,11 @@ impl ModelConfig {
             if extent > MAX_EXTENT {
                 return Err(Error::value(OP, arg, format!("at most {MAX_EXTENT}"), extent));
             }
+        }
+        let shared = self.to_moe_config().shared_intermediate_hidden();
+        if shared > MAX_EXTENT {
+            let expected = format!("a shared expert at most {MAX_EXTENT} wide");
+            return Err(Error::value(OP, "n_shared_experts", expected, format!("{shared} wide")));
         }
         self.check_method()?;
         if let Some(quantization) = &self.quantization_config {

@@ -71,7 +71,8 @@ impl TensorFile {
         let end = info.data_offsets.1 as u64;
         let tensor = FileTensor { file: self, name: name.to_owned(), info };
         if end > self.data_bytes {
-            let (end, file_end) = (self.data_start + end, self.data_start + self.data_bytes);
+            let file_end = self.data_start + self.data_bytes;
+            let end = self.data_start.saturating_add(end);
             return Err(tensor.bad(format!(
                 "truncated: its data end at byte {end}, the file at byte {file_end}"
             )));

@@ -5,8 +5,9 @@ use std::path::{Component, Path};
 
 use serde::{Deserialize, Serialize};
 
-use super::OP;
+use super::{MAX_JSON_BYTES, OP};
 use crate::error::{Error, Result};
+use crate::read_file::read_file;
 
 pub(super) const FILE_NAME: &str = "model.safetensors.index.json";
 
@@ -29,7 +30,7 @@ pub(super) struct IndexMetadata {
 impl Index {
     /// Reads and checks the index.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read(path).map_err(|source| Error::io(OP, path, source))?;
+        let text = read_file(OP, path, MAX_JSON_BYTES)?;
         let malformed = |problem: String| Error::Format {
             path: path.to_owned(),
             format: "safetensors index (JSON)",

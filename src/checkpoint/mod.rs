@@ -37,6 +37,8 @@ pub use generate::{
 };
 
 const OP: &str = "checkpoint";
+/// Of the index and of `config.json`.
+const MAX_JSON_BYTES: u64 = 1 << 28;
 /// The one file of a checkpoint without an index.
 const SINGLE_FILE: &str = "model.safetensors";
 

@@ -14,6 +14,9 @@ use super::transport::channels;
 use super::world::{World, WorldOptions};
 use crate::error::{Error, Result};
 
+/// More threads than any machine has cores; the channels grow with the square.
+const MAX_RANKS: usize = 1024;
+
 /// Segments that threads offer to each other, by buffer and rank.
 #[derive(Default)]
 struct Board {
@@ -56,8 +59,9 @@ impl Neighbours for ThreadNeighbours {
 /// Makes the worlds of `num_ranks` threads.
 pub(super) fn worlds(num_ranks: usize, options: &WorldOptions) -> Result<Vec<World>> {
     const OP: &str = "World::threads";
-    if num_ranks == 0 {
-        return Err(Error::value(OP, "num_ranks", "at least 1", num_ranks));
+    if !(1..=MAX_RANKS).contains(&num_ranks) {
+        let expected = format!("1 to {MAX_RANKS} threads");
+        return Err(Error::value(OP, "num_ranks", expected, num_ranks));
     }
     let ranks_per_node = options.checked_ranks_per_node(OP)?.unwrap_or(num_ranks);
     let node_of: Vec<usize> = (0..num_ranks).map(|rank| rank / ranks_per_node).collect();

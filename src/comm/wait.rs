@@ -149,11 +149,13 @@ struct Watch {
 
 impl Watch {
     fn new(rank: &Rank, wait: &Wait) -> Self {
+        let timeout = rank.options.timeout;
         Self {
             // Odd: no stable `seq` equals it.
             shown_seq: 1,
             next_liveness: Instant::now(),
-            next_query: wait.started + rank.options.timeout / 2,
+            // Sooner where the clock does not reach that far.
+            next_query: wait.started.checked_add(timeout / 2).unwrap_or(wait.started),
         }
     }
 }

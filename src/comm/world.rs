@@ -96,7 +96,7 @@ impl World {
     ///
     /// # Errors
     ///
-    /// - [`Error::Value`] unless `num_ranks >= 1`.
+    /// - [`Error::Value`] unless `1 <= num_ranks <= 1024`.
     /// - [`Error::OutOfMemory`] if the ranks' control pages cannot be mapped.
     pub fn threads(num_ranks: usize) -> Result<Vec<Self>> {
         Self::threads_with(num_ranks, WorldOptions::default())

@@ -97,6 +97,42 @@ impl<'a, B: Backend> GroupedGemmArgs<'a, B> {
 ///
 /// DeepGEMM `m_grouped_fp8_gemm_nt_contiguous`. Differs: padding rows are zeroed, not left
 /// unspecified.
+///
+/// # Examples
+///
+/// Four rows of two experts; the third is padding.
+///
+/// ```
+/// use moekit::gemm::{GemmOut, GroupRows, m_grouped_fp8_gemm_nt_contiguous};
+/// use moekit::num::{E4M3, bf16};
+/// use moekit::tensor::{QuantRef, TensorMut, TensorRef};
+/// use moekit::{Backend, Cpu};
+///
+/// let cpu = Cpu::new();
+/// let stream = cpu.stream()?;
+/// let a = vec![E4M3::from_f32(1.0); 4 * 16];
+/// let b = [[E4M3::from_f32(1.0); 8 * 16], [E4M3::from_f32(-2.0); 8 * 16]].concat();
+/// let grouped_layout = [0, 0, -1, 1];
+/// let mut d = vec![bf16::NAN; 4 * 8];
+/// m_grouped_fp8_gemm_nt_contiguous(
+///     &cpu,
+///     &stream,
+///     QuantRef {
+///         values: TensorRef::from_slice(&a, [4, 16])?,
+///         scales: TensorRef::from_slice(&[1.0, 0.5, 1.0, 1.0], [4, 1])?,
+///     },
+///     QuantRef {
+///         values: TensorRef::from_slice(&b, [2, 8, 16])?,
+///         scales: TensorRef::from_slice(&[1.0, 4.0], [2, 1, 1])?,
+///     },
+///     GroupRows::PerRow(TensorRef::from_slice(&grouped_layout, [4])?),
+///     GemmOut::Bf16(TensorMut::from_slice(&mut d, [4, 8])?),
+/// )?;
+/// cpu.check(&stream)?;
+/// let first: Vec<f32> = d.chunks(8).map(|row| row[0].to_f32()).collect();
+/// assert_eq!(first, [16.0, 8.0, 0.0, -128.0]);
+/// # Ok::<(), moekit::Error>(())
+/// ```
 pub fn m_grouped_fp8_gemm_nt_contiguous<B: Backend>(
     backend: &B,
     stream: &B::Stream,

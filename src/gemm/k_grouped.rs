@@ -53,23 +53,23 @@ impl<'a, B: Backend> KGroupedGemmArgs<'a, B> {
         for &k in ks {
             check::multiple(OP, "ks", 128, k)?;
         }
-        let sum_k: usize = ks.iter().sum();
+        let sum_k = ks.iter().fold(0, |sum: usize, &k| sum.saturating_add(k));
         let matrix =
             |arg, got: [usize; 1], expected: usize| check::shape(OP, arg, &[expected], &got);
         match &operands {
             KGroupedOperands::Fp8 { a, b } => {
-                matrix("a", a.values.shape(), m * sum_k)?;
-                matrix("a.scales", a.scales.shape(), m * sum_k / 128)?;
-                matrix("b", b.values.shape(), n * sum_k)?;
-                matrix("b.scales", b.scales.shape(), n * sum_k / 128)?;
+                matrix("a", a.values.shape(), m.saturating_mul(sum_k))?;
+                matrix("a.scales", a.scales.shape(), m.saturating_mul(sum_k) / 128)?;
+                matrix("b", b.values.shape(), n.saturating_mul(sum_k))?;
+                matrix("b.scales", b.scales.shape(), n.saturating_mul(sum_k) / 128)?;
                 check::contiguous(OP, "a", a.values.layout())?;
                 check::contiguous(OP, "a.scales", a.scales.layout())?;
                 check::contiguous(OP, "b", b.values.layout())?;
                 check::contiguous(OP, "b.scales", b.scales.layout())?;
             }
             KGroupedOperands::Bf16 { a, b } => {
-                matrix("a", a.shape(), m * sum_k)?;
-                matrix("b", b.shape(), n * sum_k)?;
+                matrix("a", a.shape(), m.saturating_mul(sum_k))?;
+                matrix("b", b.shape(), n.saturating_mul(sum_k))?;
                 check::contiguous(OP, "a", a.layout())?;
                 check::contiguous(OP, "b", b.layout())?;
             }
@@ -102,6 +102,40 @@ impl<'a, B: Backend> KGroupedGemmArgs<'a, B> {
 /// # Source
 ///
 /// DeepGEMM `k_grouped_fp8_gemm_nt_contiguous`.
+///
+/// # Examples
+///
+/// Weight gradients of two experts, with 256 tokens and none; [`Backend::quantize_transpose`] makes such
+/// operands of activations and gradients.
+///
+/// ```
+/// use moekit::gemm::k_grouped_fp8_gemm_nt_contiguous;
+/// use moekit::num::E4M3;
+/// use moekit::tensor::{QuantRef, TensorMut, TensorRef};
+/// use moekit::{Backend, Cpu};
+///
+/// let cpu = Cpu::new();
+/// let (m, n, ks) = (3, 2, [256, 0]);
+/// let (a, b) = (vec![E4M3::from_f32(1.0); m * 256], vec![E4M3::from_f32(2.0); n * 256]);
+/// let (a_scales, b_scales) = (vec![1.0; m * 2], vec![0.25; n * 2]);
+/// let mut d = vec![10.0; 2 * m * n];
+/// k_grouped_fp8_gemm_nt_contiguous(
+///     &cpu,
+///     &cpu.stream()?,
+///     QuantRef {
+///         values: TensorRef::from_slice(&a, [m * 256])?,
+///         scales: TensorRef::from_slice(&a_scales, [m * 2])?,
+///     },
+///     QuantRef {
+///         values: TensorRef::from_slice(&b, [n * 256])?,
+///         scales: TensorRef::from_slice(&b_scales, [n * 2])?,
+///     },
+///     &ks,
+///     TensorMut::from_slice(&mut d, [2, m, n])?,
+/// )?;
+/// assert_eq!(d, [[138.0; 6], [10.0; 6]].concat());
+/// # Ok::<(), moekit::Error>(())
+/// ```
 pub fn k_grouped_fp8_gemm_nt_contiguous<B: Backend>(
     backend: &B,
     stream: &B::Stream,

@@ -71,6 +71,39 @@ impl<'a, B: Backend> MaskedGemmArgs<'a, B> {
 /// # Source
 ///
 /// DeepGEMM `m_grouped_fp8_gemm_nt_masked`.
+///
+/// # Examples
+///
+/// Two experts with room for two rows each; the second has one row.
+///
+/// ```
+/// use moekit::gemm::{GemmOut, MaskedRows, m_grouped_fp8_gemm_nt_masked};
+/// use moekit::num::E4M3;
+/// use moekit::tensor::{QuantRef, TensorMut, TensorRef};
+/// use moekit::{Backend, Cpu};
+///
+/// let cpu = Cpu::new();
+/// let stream = cpu.stream()?;
+/// let (a, b) = (vec![E4M3::from_f32(1.0); 2 * 2 * 16], vec![E4M3::from_f32(0.5); 2 * 4 * 16]);
+/// let mut d = vec![-1.0f32; 2 * 2 * 4];
+/// m_grouped_fp8_gemm_nt_masked(
+///     &cpu,
+///     &stream,
+///     QuantRef {
+///         values: TensorRef::from_slice(&a, [2, 2, 16])?,
+///         scales: TensorRef::from_slice(&[1.0; 4], [2, 2, 1])?,
+///     },
+///     QuantRef {
+///         values: TensorRef::from_slice(&b, [2, 4, 16])?,
+///         scales: TensorRef::from_slice(&[1.0, 2.0], [2, 1, 1])?,
+///     },
+///     MaskedRows { masked_m: TensorRef::from_slice(&[2, 1], [2])?, expected_m: 2 },
+///     GemmOut::F32(TensorMut::from_slice(&mut d, [2, 2, 4])?),
+/// )?;
+/// cpu.check(&stream)?;
+/// assert_eq!(d, [[8.0; 4], [8.0; 4], [16.0; 4], [-1.0; 4]].concat());
+/// # Ok::<(), moekit::Error>(())
+/// ```
 pub fn m_grouped_fp8_gemm_nt_masked<B: Backend>(
     backend: &B,
     stream: &B::Stream,

@@ -14,6 +14,10 @@ use crate::topology::Topology;
 const OP: &str = "expert-parallel buffer";
 /// Every region of symmetric memory starts at a multiple of this.
 const REGION_ALIGN: usize = 256;
+/// Rows, slots and experts are counted in INT32.
+const MAX_COUNT: usize = i32::MAX as usize;
+/// So that no size in bytes leaves 64 bits.
+const MAX_HIDDEN: usize = 1 << 24;
 
 /// Number format of tokens between ranks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,7 +117,9 @@ impl EpConfig {
     ///
     /// # Errors
     ///
-    /// [`Error::Value`] or [`Error::Alignment`] for extents that no buffer can have.
+    /// [`Error::Alignment`] unless `num_experts % num_ranks == 0` and `hidden % 16 == 0`;
+    /// [`Error::Value`] if an extent is 0, `hidden` is above 2^24, or the experts, the slots of all
+    /// ranks' tokens or the rows of one rank are more than INT32 counts.
     pub fn sizes(&self, num_ranks: usize, ranks_per_node: usize) -> Result<EpSizes> {
         self.check(num_ranks)?;
         if ranks_per_node == 0 {
@@ -138,15 +144,16 @@ impl EpConfig {
     /// Rows that one dispatch can deliver to a rank.
     pub(crate) fn num_max_recv_rows(&self, num_ranks: usize) -> usize {
         let num_local = self.num_experts / num_ranks;
-        let num_tokens = num_ranks * self.num_max_tokens_per_rank;
+        let num_tokens = num_ranks.saturating_mul(self.num_max_tokens_per_rank);
         match self.layout {
             RecvLayout::Exact { expert_alignment } => {
                 // Each slot takes a row at most, and each used expert pads less than the alignment.
-                let num_slots = num_tokens * self.num_topk;
-                num_slots + num_local.min(num_slots) * (expert_alignment - 1)
+                let num_slots = num_tokens.saturating_mul(self.num_topk);
+                let padding = num_local.min(num_slots).saturating_mul(expert_alignment - 1);
+                num_slots.saturating_add(padding)
             }
             RecvLayout::Capacity { num_max_recv_rows, .. } => num_max_recv_rows,
-            RecvLayout::Masked { max_m } => num_local * max_m.unwrap_or(num_tokens),
+            RecvLayout::Masked { max_m } => num_local.saturating_mul(max_m.unwrap_or(num_tokens)),
         }
     }
 
@@ -168,21 +175,38 @@ impl EpConfig {
             | RecvLayout::Capacity { expert_alignment: 0, .. } => {
                 return Err(Error::value(OP, "expert_alignment", "at least 1", 0));
             }
+            RecvLayout::Capacity { expert_alignment, .. } if expert_alignment > MAX_COUNT => {
+                let expected = format!("at most {MAX_COUNT}");
+                return Err(Error::value(OP, "expert_alignment", expected, expert_alignment));
+            }
             RecvLayout::Masked { max_m: Some(0) } => {
                 return Err(Error::value(OP, "max_m", "at least 1", 0));
             }
             _ => {}
         }
-        let num_slots = num_ranks * self.num_max_tokens_per_rank * self.num_topk;
+        if self.hidden > MAX_HIDDEN {
+            return Err(Error::value(OP, "hidden", format!("at most {MAX_HIDDEN}"), self.hidden));
+        }
+        let num_slots =
+            num_ranks.saturating_mul(self.num_max_tokens_per_rank).saturating_mul(self.num_topk);
+        let (rows_arg, rows_of) = match self.layout {
+            RecvLayout::Exact { expert_alignment } => ("expert_alignment", expert_alignment),
+            RecvLayout::Capacity { num_max_recv_rows, .. } => {
+                ("num_max_recv_rows", num_max_recv_rows)
+            }
+            RecvLayout::Masked { max_m } => ("max_m", max_m.unwrap_or(num_slots / self.num_topk)),
+        };
         let num_rows = self.num_max_recv_rows(num_ranks);
-        if num_slots > i32::MAX as usize || num_rows > i32::MAX as usize {
-            let got = format!("{num_slots} slots, {num_rows} rows");
-            return Err(Error::value(
-                OP,
-                "num_max_tokens_per_rank",
-                "at most 2^31 - 1 slots and rows over all ranks",
-                got,
-            ));
+        let counts = [
+            ("num_experts", self.num_experts, "experts", self.num_experts),
+            ("num_max_tokens_per_rank", self.num_max_tokens_per_rank, "slots in all", num_slots),
+            (rows_arg, rows_of, "rows on a rank", num_rows),
+        ];
+        for (arg, value, what, count) in counts {
+            if count > MAX_COUNT {
+                let expected = format!("at most {MAX_COUNT} {what}");
+                return Err(Error::value(OP, arg, expected, format!("{value}, {count} {what}")));
+            }
         }
         Ok(())
     }
@@ -297,6 +321,68 @@ impl EpLayout {
 /// `dispatch` brings every token to the ranks of its experts, `combine` brings the experts' outputs
 /// back and adds them. Both are split into a send and a receive half; between the halves a caller can
 /// do other work. All ranks call the same halves in the same order.
+///
+/// | half | afterwards |
+/// | --- | --- |
+/// | [`dispatch_send`](Self::dispatch_send) | this rank's tokens are on their way |
+/// | [`dispatch_plan`](Self::dispatch_plan) | every received token has a row |
+/// | [`dispatch_recv`](Self::dispatch_recv) | the rows are filled; the [`Handle`](super::Handle) tells whose they are |
+/// | [`combine_send`](Self::combine_send) | the experts' outputs are on their way back |
+/// | [`combine_recv`](Self::combine_recv) | each token has its weighted sum |
+///
+/// For the backward pass, or for other values over the same routing,
+/// [`dispatch_cached`](Self::dispatch_cached) takes the place of the first two.
+///
+/// # Examples
+///
+/// Two ranks, two experts: every token goes to both, and the experts do nothing.
+///
+/// ```
+/// use moekit::comm::{World, WorldOptions};
+/// use moekit::moe::combine::CombineWeights;
+/// use moekit::moe::{EpBuffer, EpConfig, RecvLayout, Reduce, TokensMut, TokensRef, WireFormat};
+/// use moekit::num::bf16;
+/// use moekit::tensor::Tensor;
+/// use moekit::{Backend, Cpu};
+///
+/// let sums = World::run_threads(2, WorldOptions::default(), |world| {
+///     let cpu = Cpu::new();
+///     let stream = cpu.stream()?;
+///     let config = EpConfig {
+///         num_max_tokens_per_rank: 8,
+///         hidden: 16,
+///         num_topk: 2,
+///         num_experts: 2,
+///         wire: WireFormat::Bf16,
+///         layout: RecvLayout::Exact { expert_alignment: 1 },
+///         reduce: Reduce::BySlot,
+///     };
+///     let mut ep = EpBuffer::new(&cpu, &world, config)?;
+///     let x = Tensor::from_host(&cpu, &[bf16::from_f32(4.0); 3 * 16], [3, 16])?;
+///     let topk_idx = Tensor::from_host(&cpu, &[0, 1].repeat(3), [3, 2])?;
+///     let topk_weights = Tensor::from_host(&cpu, &[0.5, 0.25].repeat(3), [3, 2])?;
+///
+///     let tokens = TokensRef::Bf16(x.view());
+///     let mut pending = ep.dispatch_send(&stream, tokens, topk_idx.view(), topk_weights.view())?;
+///     // Here is time for other work, while tokens travel.
+///     ep.dispatch_plan(&stream, &mut pending)?;
+///     let num_rows = pending.num_recv_rows(&ep)?;
+///     let mut rows = Tensor::zeros(&cpu, [num_rows, 16])?;
+///     let handle = ep.dispatch_recv(&stream, pending, TokensMut::Bf16(rows.view_mut()))?;
+///     assert_eq!(num_rows, 3 + 3, "three tokens from each rank");
+///
+///     let pending = ep.combine_send(&stream, &handle, rows.view(), CombineWeights::Routed)?;
+///     let mut out = Tensor::zeros(&cpu, [3, 16])?;
+///     ep.combine_recv(&stream, &handle, pending, None, out.view_mut())?;
+///     cpu.check(&stream)?;
+///     world.close()?;
+///     out.to_host(&cpu)
+/// })?;
+/// for sum in sums {
+///     assert_eq!(sum?, [bf16::from_f32(0.5 * 4.0 + 0.25 * 4.0); 3 * 16]);
+/// }
+/// # Ok::<(), moekit::Error>(())
+/// ```
 pub struct EpBuffer<B: Backend> {
     pub(crate) backend: B,
     pub(crate) config: EpConfig,
@@ -307,6 +393,8 @@ pub struct EpBuffer<B: Backend> {
     /// INT32 `[num_local_experts]`: tokens received since the start or the last reset.
     pub(crate) expert_load: Tensor<B, i32, 1>,
     pub(crate) active: Vec<bool>,
+    /// How often the rank mask has changed.
+    pub(crate) mask_epoch: u64,
     pub(crate) dispatch_epoch: u64,
     pub(crate) combine_epoch: u64,
     pub(crate) pool: Arc<HandlePool<B>>,
@@ -335,6 +423,7 @@ impl<B: Backend> EpBuffer<B> {
             symmetric,
             expert_load: Tensor::zeros(backend, [topology.num_local_experts()])?,
             active: vec![true; num_ranks],
+            mask_epoch: 0,
             dispatch_epoch: 0,
             combine_epoch: 0,
             pool: Arc::default(),
@@ -365,17 +454,26 @@ impl<B: Backend> EpBuffer<B> {
 
     /// Leaves ranks out from the next dispatch on: slots routed to them are dropped and counted
     /// ([`super::Handle::num_masked_slots`]), and nothing waits for them. All active ranks set the
-    /// same mask, and the world's ([`World::set_rank_mask`]).
+    /// same mask, and the world's ([`World::set_rank_mask`]). Handles of another mask are stale.
     ///
     /// # Errors
     ///
-    /// [`Error::Shape`] unless there is one entry per rank; [`Error::Value`] if this rank is left out.
+    /// [`Error::Shape`] unless there is one entry per rank; [`Error::Value`] if this rank is left out,
+    /// or if a rank that was left out should come back: it has missed steps, so that takes a new
+    /// buffer.
     pub fn set_rank_mask(&mut self, active: &[bool]) -> Result<()> {
         check::shape(OP, "active", &[self.topology.num_ranks()], &[active.len()])?;
         if !active[self.topology.rank_idx()] {
             return Err(Error::value(OP, "active", "this rank active", "this rank left out"));
         }
-        self.active.copy_from_slice(active);
+        if let Some(rank_idx) = (0..active.len()).find(|&rank| active[rank] && !self.active[rank]) {
+            let got = format!("rank {rank_idx} active again");
+            return Err(Error::value(OP, "active", "ranks that were left out left out", got));
+        }
+        if self.active != active {
+            self.active.copy_from_slice(active);
+            self.mask_epoch += 1;
+        }
         Ok(())
     }
 
@@ -438,6 +536,40 @@ mod tests {
                 seen.push(inbox);
             }
         }
+    }
+
+    #[test]
+    fn extents_beyond_int32_are_refused_and_never_wrap() {
+        let refused = |bad: EpConfig, part: &str| {
+            let error = bad.sizes(4, 4).expect_err("too large").to_string();
+            assert!(error.contains(part), "{error}");
+        };
+        for num_max_tokens_per_rank in [1 << 28, 1 << 62, usize::MAX] {
+            refused(EpConfig { num_max_tokens_per_rank, ..config() }, "slots in all");
+        }
+        refused(EpConfig { num_topk: usize::MAX, ..config() }, "slots in all");
+        refused(EpConfig { num_experts: usize::MAX - 3, ..config() }, "experts");
+        refused(EpConfig { hidden: usize::MAX - 15, ..config() }, "`hidden`");
+        let layouts = [
+            RecvLayout::Exact { expert_alignment: usize::MAX },
+            RecvLayout::Capacity { expert_alignment: 1, num_max_recv_rows: usize::MAX },
+            RecvLayout::Masked { max_m: Some(usize::MAX) },
+            RecvLayout::Masked { max_m: Some(1 << 30) },
+        ];
+        layouts.map(|layout| refused(EpConfig { layout, ..config() }, "rows on a rank"));
+        let layout =
+            RecvLayout::Capacity { expert_alignment: usize::MAX, num_max_recv_rows: 1 << 10 };
+        refused(EpConfig { layout, ..config() }, "`expert_alignment`");
+        // The largest that INT32 counts, each: sizes stay far below 2^64.
+        let largest = EpConfig {
+            num_max_tokens_per_rank: (1 << 29) - 1,
+            hidden: 1 << 24,
+            num_topk: 1,
+            layout: RecvLayout::Capacity { expert_alignment: 1, num_max_recv_rows: MAX_COUNT },
+            ..config()
+        };
+        let sizes = largest.sizes(4, 1).expect("in range");
+        assert!(sizes.symmetric_bytes > 4 << 53 && sizes.recv_bytes > 1 << 54);
     }
 
     #[test]

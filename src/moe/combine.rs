@@ -38,7 +38,7 @@ pub struct CombineRecvArgs<'a, B: Backend> {
     pub(crate) out: TensorMut<'a, B, bf16, 2>,
 }
 
-/// A combine whose send half is under way.
+/// A combine whose send half is under way; the next combine makes it stale.
 #[must_use = "peers wait until the receive half has run"]
 #[derive(Debug)]
 pub struct PendingCombine {
@@ -54,8 +54,9 @@ impl<B: Backend> EpBuffer<B> {
     /// # Errors
     ///
     /// [`Error::Shape`], [`Error::Stride`] unless `y` is as stated; [`Error::Capacity`] if it has
-    /// fewer rows than the dispatch delivered; [`Error::Value`] if the handle is of another buffer;
-    /// [`Error::Timeout`] or [`Error::PeerDied`] if a rank has not read the rows of the step before.
+    /// fewer rows than the dispatch delivered (the exact layout) or may deliver (the others);
+    /// [`Error::Value`] if the handle is of another buffer; [`Error::StaleHandle`] if the rank mask has
+    /// changed since its dispatch; [`Error::Timeout`] or [`Error::PeerDied`] if a rank has not read the rows of the step before.
     ///
     /// # Source
     ///
@@ -71,6 +72,11 @@ impl<B: Backend> EpBuffer<B> {
         let [num_rows, width] = y.shape();
         check::shape(OP, "y", &[num_rows, self.config.hidden], &[num_rows, width])?;
         check::contiguous_rows(OP, "y", y.layout())?;
+        let needed = handle.state().num_rows;
+        if num_rows < needed {
+            let (arg, unit) = ("y", "rows");
+            return Err(Error::Capacity { op: OP, arg, needed, capacity: num_rows, unit });
+        }
         let epoch = self.combine_epoch + 1;
         let args = CombineSendArgs { ep: self, epoch, state: handle.state(), y, weights };
         self.backend.combine_send(stream, args)?;
@@ -97,7 +103,7 @@ impl<B: Backend> EpBuffer<B> {
     /// # Errors
     ///
     /// [`Error::Shape`], [`Error::Stride`] unless the tensors are as stated; [`Error::StaleHandle`]
-    /// if a later combine was sent meanwhile; [`Error::Timeout`] or [`Error::PeerDied`] naming the
+    /// if a later combine was sent or the rank mask changed meanwhile; [`Error::Timeout`] or [`Error::PeerDied`] naming the
     /// rank whose rows did not come.
     pub fn combine_recv(
         &self,

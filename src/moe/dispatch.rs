@@ -72,6 +72,8 @@ pub struct DispatchRecvArgs<'a, B: Backend> {
 }
 
 /// A dispatch whose send half is under way.
+///
+/// The next dispatch makes it stale: that one's send half gives up the tokens that were not received.
 #[must_use = "peers wait until the receive half has run"]
 pub struct PendingDispatch<B: Backend> {
     handle: Handle<B>,
@@ -126,7 +128,8 @@ impl<B: Backend> EpBuffer<B> {
     /// # Errors
     ///
     /// As [`EpBuffer::dispatch_send`]; [`Error::Shape`] unless `x` has the handle's number of tokens;
-    /// [`Error::Value`] if the handle belongs to another buffer.
+    /// [`Error::Value`] if the handle belongs to another buffer; [`Error::StaleHandle`] if the rank mask
+    /// has changed since.
     pub fn dispatch_cached(
         &mut self,
         stream: &B::Stream,
@@ -201,11 +204,11 @@ impl<B: Backend> EpBuffer<B> {
     pub fn dispatch_recv(
         &self,
         stream: &B::Stream,
-        pending: PendingDispatch<B>,
+        mut pending: PendingDispatch<B>,
         rows: TokensMut<'_, B>,
     ) -> Result<Handle<B>> {
         self.check_pending(&pending)?;
-        self.check_rows(&pending, &rows)?;
+        pending.handle.state_mut().num_rows = self.check_rows(&pending, &rows)?;
         let (epoch, state) = (pending.epoch, pending.handle.state());
         self.backend.dispatch_recv(stream, DispatchRecvArgs { ep: self, epoch, state, rows })?;
         Ok(pending.handle)
@@ -250,7 +253,8 @@ impl<B: Backend> EpBuffer<B> {
         Ok(num_tokens)
     }
 
-    fn check_rows(&self, pending: &PendingDispatch<B>, rows: &TokensMut<'_, B>) -> Result<()> {
+    /// Refuses rows of another format or width, or too few; returns the number needed.
+    fn check_rows(&self, pending: &PendingDispatch<B>, rows: &TokensMut<'_, B>) -> Result<usize> {
         let capacity = match rows {
             TokensMut::Bf16(rows) => {
                 self.check_wire("rows", WireFormat::Bf16)?;
@@ -267,7 +271,7 @@ impl<B: Backend> EpBuffer<B> {
         if capacity < needed {
             return Err(Error::Capacity { op: OP, arg: "rows", needed, capacity, unit: "rows" });
         }
-        Ok(())
+        Ok(needed)
     }
 
     fn check_wire(&self, arg: &'static str, format: WireFormat) -> Result<()> {

@@ -100,8 +100,9 @@ impl GateConfig {
 ///
 /// # Errors
 ///
-/// By [`GateArgs::new`]; at [`Backend::check`]: [`Error::Value`] if a logit is NaN (it ranks below
-/// every number and has score 0).
+/// By [`GateArgs::new`]; at [`Backend::check`]: [`Error::Value`] if a logit or a biased score is NaN
+/// (by the bias, or because softmax met an infinity). Such an expert ranks below every number and has
+/// score 0; the experts of a token are distinct also then.
 ///
 /// # Source
 ///

@@ -11,7 +11,8 @@ use crate::tensor::{Tensor, TensorRef};
 /// The routing of one dispatch: where each received row came from and where it must return.
 ///
 /// It can be used for any number of combines, and for further dispatches of other values over the same
-/// routing ([`EpBuffer::dispatch_cached`]). Its memory goes back to the buffer's pool when it drops.
+/// routing ([`EpBuffer::dispatch_cached`]), until the rank mask changes. Its memory goes back to the
+/// buffer's pool when it drops.
 pub struct Handle<B: Backend> {
     pub(crate) state: Option<Box<HandleState<B>>>,
     pool: Arc<HandlePool<B>>,
@@ -21,6 +22,10 @@ pub struct Handle<B: Backend> {
 pub(crate) struct HandleState<B: Backend> {
     pub num_tokens: usize,
     pub num_masked_slots: usize,
+    /// Rows that its dispatch was given, which combine needs again.
+    pub num_rows: usize,
+    /// The buffer's when the routing was made.
+    pub mask_epoch: u64,
     pub num_topk: usize,
     pub row_layout: RowLayout,
     /// INT32 `[num_max_tokens_per_rank, num_topk]`: physical experts of this rank's tokens.
@@ -55,6 +60,8 @@ impl<B: Backend> HandleState<B> {
         Ok(Self {
             num_tokens: 0,
             num_masked_slots: 0,
+            num_rows: 0,
+            mask_epoch: 0,
             num_topk: config.num_topk,
             row_layout,
             topk_idx: Tensor::zeros(backend, own)?,
@@ -89,15 +96,22 @@ impl<B: Backend> EpBuffer<B> {
                 Box::new(HandleState::new(&self.backend, &self.config, num_ranks)?)
             }
         };
-        Ok(Handle { state: Some(state), pool: self.pool.clone() })
+        let mut handle = Handle { state: Some(state), pool: self.pool.clone() };
+        handle.state_mut().mask_epoch = self.mask_epoch;
+        Ok(handle)
     }
 
-    /// Refuses a handle of another buffer.
+    /// Refuses a handle of another buffer, or of another rank mask.
     pub(super) fn check_handle(&self, op: &'static str, handle: &Handle<B>) -> Result<()> {
-        if Arc::ptr_eq(&self.pool, &handle.pool) {
-            return Ok(());
+        if !Arc::ptr_eq(&self.pool, &handle.pool) {
+            let got = "a handle of another buffer";
+            return Err(Error::value(op, "handle", "a handle of this buffer", got));
         }
-        Err(Error::value(op, "handle", "a handle of this buffer", "a handle of another buffer"))
+        let (handle_epoch, buffer_epoch) = (handle.state().mask_epoch, self.mask_epoch);
+        if handle_epoch != buffer_epoch {
+            return Err(Error::StaleHandle { op, handle_epoch, buffer_epoch });
+        }
+        Ok(())
     }
 }
 

@@ -50,6 +50,55 @@ pub struct LayerOptions {
 ///
 /// The number format is that of the routed experts' weights: FP8 weights mean FP8 activations on the
 /// wire and in the products, BF16 weights mean BF16 throughout.
+///
+/// # Examples
+///
+/// One step over two ranks, each of which loads its half of the experts.
+///
+/// ```
+/// use moekit::checkpoint::{Checkpoint, GenerateOptions, generate};
+/// use moekit::comm::{World, WorldOptions};
+/// use moekit::moe::quant::ScaleFormat;
+/// use moekit::moe::{ExpertMap, LayerOptions, MoeLayer, RecvLayout, Reduce};
+/// use moekit::num::bf16;
+/// use moekit::tensor::Tensor;
+/// use moekit::{Backend, Cpu};
+///
+/// # let dir = std::env::temp_dir().join(format!("moekit-layer-{}", std::process::id()));
+/// # let mut options = GenerateOptions::default();
+/// # options.config.hidden_size = 128;
+/// # options.config.moe_intermediate_size = 128;
+/// # options.config.n_routed_experts = 8;
+/// # options.config.num_experts_per_tok = 2;
+/// # generate(&dir, &options, &|_| ())?;
+/// # let folder = dir.clone();
+/// let outputs = World::run_threads(2, WorldOptions::default(), move |world| {
+///     let checkpoint = Checkpoint::open(&dir)?;
+///     let config = checkpoint.moe_config(0)?;
+///     let (cpu, map) = (Cpu::new(), ExpertMap::identity(config.gate.num_experts));
+///     let own = map.physical_to_logical().chunks(4).nth(world.rank_idx()).unwrap_or_default();
+///     let weights = checkpoint.load_moe_layer(&cpu, 0, own)?;
+///     let options = LayerOptions {
+///         num_max_tokens_per_rank: 16,
+///         layout: RecvLayout::Exact { expert_alignment: 1 },
+///         reduce: Reduce::BySlot,
+///         scale_format: ScaleFormat::Fp32,
+///     };
+///     let hidden = config.hidden;
+///     let mut layer = MoeLayer::new(&cpu, &world, config, weights, map, options)?;
+///     let x = Tensor::from_host(&cpu, &vec![bf16::ONE; 3 * hidden], [3, hidden])?;
+///     let mut out = Tensor::zeros(&cpu, [3, hidden])?;
+///     let stream = cpu.stream()?;
+///     layer.forward(&stream, x.view(), out.view_mut())?;
+///     cpu.check(&stream)?;
+///     world.close()?;
+///     out.to_host(&cpu)
+/// })?;
+/// let [first, second] = <[_; 2]>::try_from(outputs).map_err(|_| "two ranks")?;
+/// assert_eq!(first?, second?, "equal tokens give equal outputs on every rank");
+/// # std::fs::remove_dir_all(&folder).ok();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct MoeLayer<B: Backend> {
     backend: B,
     config: MoeConfig,

@@ -59,6 +59,40 @@ pub struct PlanOut<'a, B> {
 ///
 /// DeepEP `dispatch` with `expert_alignment` and `get_fused_mapping` of TileKernels. Differs: the
 /// rows of an expert always ascend by `src_token_global_idx`.
+///
+/// # Examples
+///
+/// Two tokens of two slots, three experts, each expert's rows from a multiple of 2 on.
+///
+/// ```
+/// use moekit::moe::plan::{PlanArgs, PlanOut, RowLayout};
+/// use moekit::tensor::Tensor;
+/// use moekit::{Backend, Cpu};
+///
+/// let cpu = Cpu::new();
+/// let stream = cpu.stream()?;
+/// let topk_idx = Tensor::from_host(&cpu, &[0, 2, 2, -1], [2, 2])?;
+/// let (mut expert_offsets, mut counts) = (Tensor::zeros(&cpu, [4])?, Tensor::zeros(&cpu, [3])?);
+/// let (mut grouped_layout, mut src_info) = (Tensor::zeros(&cpu, [4])?, Tensor::zeros(&cpu, [4])?);
+/// let mut slot_rows = Tensor::zeros(&cpu, [2, 2])?;
+/// let out = PlanOut {
+///     expert_offsets: expert_offsets.view_mut(),
+///     num_recv_tokens_per_expert: counts.view_mut(),
+///     expert_load: None,
+///     grouped_layout: grouped_layout.view_mut(),
+///     src_info: src_info.view_mut(),
+///     slot_rows: slot_rows.view_mut(),
+/// };
+/// let layout = RowLayout::Contiguous { expert_alignment: 2 };
+/// cpu.plan(&stream, PlanArgs::new(topk_idx.view(), 3, 0..3, layout, out)?)?;
+/// cpu.check(&stream)?;
+/// assert_eq!(expert_offsets.to_host(&cpu)?, [0, 2, 2, 4]);
+/// assert_eq!(counts.to_host(&cpu)?, [1, 0, 2]);
+/// assert_eq!(grouped_layout.to_host(&cpu)?, [0, -1, 2, 2]);
+/// assert_eq!(src_info.to_host(&cpu)?, [0, -1, 1, 2]);
+/// assert_eq!(slot_rows.to_host(&cpu)?, [0, 2, 3, -1]);
+/// # Ok::<(), moekit::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct PlanArgs<'a, B> {
     pub(crate) topk_idx: TensorRef<'a, B, i32, 2>,
@@ -74,8 +108,8 @@ impl<'a, B: Backend> PlanArgs<'a, B> {
     /// # Errors
     ///
     /// [`Error::Value`] unless `local_experts` lies in `0..num_experts` and the layout's extent is
-    /// at least 1; [`Error::Shape`] or [`Error::Stride`] unless every tensor is as stated;
-    /// [`Error::Value`] if rows or slots do not fit INT32.
+    /// at least 1 and fits INT32; [`Error::Shape`] or [`Error::Stride`] unless every tensor is as
+    /// stated; [`Error::Value`] if rows or slots do not fit INT32.
     pub fn new(
         topk_idx: TensorRef<'a, B, i32, 2>,
         num_experts: usize,
@@ -91,15 +125,18 @@ impl<'a, B: Backend> PlanArgs<'a, B> {
         let [num_rows] = out.src_info.shape();
         let num_local = local_experts.len();
         match layout {
-            RowLayout::Contiguous { expert_alignment: 0 } => {
-                return Err(Error::value(OP, "expert_alignment", "at least 1", 0));
+            RowLayout::Contiguous { expert_alignment } => {
+                if !(1..=i32::MAX as usize).contains(&expert_alignment) {
+                    let expected = format!("1 to {}", i32::MAX);
+                    return Err(Error::value(OP, "expert_alignment", expected, expert_alignment));
+                }
             }
-            RowLayout::Contiguous { .. } => {}
             RowLayout::Masked { max_m } => {
-                check_shape("src_info", &[num_local * max_m], &[num_rows])?;
+                check_shape("src_info", &[num_local.saturating_mul(max_m)], &[num_rows])?;
             }
         }
-        if num_tokens * num_topk > i32::MAX as usize || num_rows > i32::MAX as usize {
+        let num_slots = num_tokens.saturating_mul(num_topk);
+        if num_slots > i32::MAX as usize || num_rows > i32::MAX as usize {
             let got = format!("{num_tokens} x {num_topk} slots, {num_rows} rows");
             return Err(Error::value(OP, "topk_idx", "at most 2^31 - 1 slots and rows", got));
         }

@@ -7,8 +7,11 @@ use rayon::prelude::*;
 use crate::error::{Error, Result};
 use crate::num::{bf16, round_bf16};
 use crate::random::{derive, derive_named, normals};
+use crate::read_file::read_file;
 
 const OP: &str = "tokens";
+/// Of a file of text. A token takes 8 bytes of memory.
+const MAX_FILE_BYTES: u64 = 1 << 30;
 
 /// What counts as one token of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,17 +84,21 @@ impl TokenSource {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if the file cannot be read; [`Error::Format`] naming the first byte that is not
-    /// UTF-8; those of [`TokenSource::text`].
+    /// [`Error::Io`] if the file cannot be read or is larger than 1 GiB; [`Error::Format`] naming the
+    /// first byte that is not UTF-8, or if there is no token.
     pub fn read(path: impl AsRef<Path>, split: TextSplit, seed: u64) -> Result<Self> {
         let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(|source| Error::io(OP, path, source))?;
+        let bytes = read_file(OP, path, MAX_FILE_BYTES)?;
         let text = std::str::from_utf8(&bytes).map_err(|error| Error::Format {
             path: path.to_owned(),
             format: "UTF-8 text",
             problem: format!("byte {} is not UTF-8", error.valid_up_to()),
         })?;
-        Self::text(text, split, seed)
+        Self::text(text, split, seed).map_err(|_| Error::Format {
+            path: path.to_owned(),
+            format: "text",
+            problem: format!("no token in its {} bytes", text.len()),
+        })
     }
 
     /// Tokens of the text before it starts over; `None` for noise, which never does.

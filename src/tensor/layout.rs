@@ -23,13 +23,14 @@ pub struct Layout<const R: usize> {
 }
 
 impl<const R: usize> Layout<R> {
-    /// Last dimension contiguous, no gaps.
+    /// Last dimension contiguous, no gaps. Products beyond `usize::MAX` become that, here and below: no
+    /// memory holds such a tensor.
     pub const fn row_major(shape: [usize; R]) -> Self {
-        let mut strides = [1; R];
+        let mut strides = [1usize; R];
         let mut dim = R;
         while dim > 1 {
             dim -= 1;
-            strides[dim - 1] = strides[dim] * shape[dim];
+            strides[dim - 1] = strides[dim].saturating_mul(shape[dim]);
         }
         Self { shape, strides }
     }
@@ -51,7 +52,10 @@ impl<const R: usize> Layout<R> {
 
     /// Number of elements.
     pub fn num_elements(&self) -> usize {
-        self.shape.iter().product()
+        if self.shape.contains(&0) {
+            return 0;
+        }
+        self.shape.iter().fold(1, |product: usize, &extent| product.saturating_mul(extent))
     }
 
     /// Elements of memory from the first to one past the last; 0 when empty.
@@ -59,7 +63,8 @@ impl<const R: usize> Layout<R> {
         if self.num_elements() == 0 {
             return 0;
         }
-        1 + self.shape.iter().zip(self.strides).map(|(n, s)| (n - 1) * s).sum::<usize>()
+        let steps = self.shape.iter().zip(self.strides).map(|(n, s)| (n - 1).saturating_mul(s));
+        steps.fold(1, usize::saturating_add)
     }
 
     /// Position of an index in memory, in elements.
@@ -84,7 +89,8 @@ impl<const R: usize> Layout<R> {
         (self.shape[last] <= 1 || self.strides[last] == 1)
             && (0..last).all(|dim| {
                 self.shape[dim] <= 1
-                    || self.strides[dim] >= self.shape[dim + 1] * self.strides[dim + 1]
+                    || self.strides[dim]
+                        >= self.shape[dim + 1].saturating_mul(self.strides[dim + 1])
             })
     }
 }
@@ -102,11 +108,27 @@ impl Layout<2> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tensor::{Tensor, TensorRef};
+    use crate::{Cpu, Error};
 
     #[test]
     fn empty_layouts_span_nothing() {
         assert_eq!(Layout::row_major([0, 7]).span(), 0);
         assert!(Layout::row_major([3, 0, 2]).is_contiguous());
+    }
+
+    #[test]
+    fn extents_beyond_the_address_space_match_no_memory() {
+        for shape in [[1 << 63, 2], [usize::MAX, usize::MAX], [3, usize::MAX]] {
+            let layout = Layout::row_major(shape);
+            assert_eq!((layout.num_elements(), layout.span()), (usize::MAX, usize::MAX));
+            TensorRef::<Cpu, u8, 2>::from_slice(&[], shape).expect_err("no slice is that long");
+            let error = Tensor::<Cpu, f32, 2>::zeros(&Cpu::new(), shape).expect_err("no room");
+            assert!(matches!(error, Error::OutOfMemory { .. }), "{error}");
+        }
+        assert_eq!(Layout::row_major([usize::MAX, usize::MAX, 0]).span(), 0);
+        let wrapping = Layout::with_strides([3, 2], [1 << 63, 1]);
+        Tensor::<Cpu, u8, 2>::zeros_with_layout(&Cpu::new(), wrapping).expect_err("no room");
     }
 
     #[test]

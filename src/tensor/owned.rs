@@ -29,7 +29,7 @@ impl<B: Backend, T: Element, const R: usize> Tensor<B, T, R> {
     ///
     /// [`Error::OutOfMemory`] when the backend has no room.
     pub fn zeros_with_layout(backend: &B, layout: Layout<R>) -> Result<Self> {
-        let buffer = backend.alloc(layout.span() * size_of::<T>())?;
+        let buffer = backend.alloc(layout.span().saturating_mul(size_of::<T>()))?;
         Ok(Self { buffer, layout, _element: PhantomData })
     }
 

@@ -51,6 +51,15 @@ fn bad_input_is_refused_with_its_name() {
     assert_refused(&generate(&["--num-topk", "65"]), 2, &["num_topk", "65"]);
     assert_refused(&generate(&["--num-layers", "0"]), 2, &["layers"]);
     assert_refused(&generate(&["--swiglu-limit=-1"]), 2, &["swiglu_limit"]);
+    let absurd = ["--hidden", "1048576", "--intermediate-hidden", "1048576", "--num-experts"];
+    assert_refused(&generate(&[&absurd[..], &["1048576"]].concat()), 1, &["needs", "are free"]);
+    assert!(folder.path().read_dir().expect("a folder").next().is_none(), "nothing is written");
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").expect("written");
+    let file = file.to_str().expect("UTF-8");
+    assert_refused(&["checkpoint", "generate", "--out", file], 2, &["file", "exists"]);
+    assert_refused(&["checkpoint", "show", file], 2, &["file/config.json"]);
+    assert_refused(&["checkpoint", "generate", "--out", "/proc/no"], 2, &["/proc/no"]);
     std::fs::write(folder.path().join("config.json"), "{}").expect("written");
     assert_refused(&generate(&SMALL), 2, &["folder", "without a checkpoint"]);
 }

@@ -39,12 +39,15 @@ fn parse(args: &[&str], output: &Output) -> Value {
         .unwrap_or_else(|error| panic!("moekit {args:?} prints no JSON: {error}"))
 }
 
-/// Runs `moekit`, which must end with `code` and one line on stderr that has each of `parts`.
+/// Runs `moekit`, which must end with `code`, no panic, and an error on stderr that has each of `parts`;
+/// unless the command line itself is at fault, that is one line.
 fn assert_refused(args: &[&str], code: i32, parts: &[&str]) {
     let output = moekit(args);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "moekit {args:?}: {stderr}");
     assert!(output.stdout.is_empty(), "moekit {args:?} printed a result");
+    let is_one_line = stderr.lines().count() == 1 || stderr.contains("--help");
+    assert!(stderr.starts_with("error: ") && is_one_line, "moekit {args:?}: {stderr}");
     for part in parts {
         assert!(stderr.contains(part), "moekit {args:?}: no `{part}` in: {stderr}");
     }

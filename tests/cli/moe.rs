@@ -74,8 +74,15 @@ fn the_report_has_every_stage_and_every_token() {
         "combine_recv",
     ];
     assert_eq!(names, want);
+    let total: f64 = report["stages"]
+        .as_array()
+        .expect("stages")
+        .iter()
+        .map(|stage| stage["time_us"].as_f64().expect("a time"))
+        .sum();
+    assert!((total / report["total_us"].as_f64().expect("a time") - 1.0).abs() < 1e-6, "{report}");
     for stage in report["stages"].as_array().expect("stages") {
-        for member in ["time_us", "span_us", "bytes", "gb_per_s", "x_of_limit"] {
+        for member in ["time_us", "rank_us", "bytes", "gb_per_s", "x_of_limit"] {
             assert!(stage[member].as_f64().is_some_and(|x| x > 0.0), "{member} of {stage}");
         }
     }
@@ -114,6 +121,37 @@ fn a_run_needs_no_files() {
 }
 
 #[test]
+fn what_one_rank_lacks_is_told_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path().to_str().expect("UTF-8");
+    let generate = ["checkpoint", "generate", "--out", dir, "--max-shard-bytes", "1"];
+    assert!(moekit(&[&generate[..], &SHAPE].concat()).status.success());
+    let index = std::fs::read(folder.path().join("model.safetensors.index.json")).expect("index");
+    let index: Value = serde_json::from_slice(&index).expect("JSON");
+    let tensor = "model.layers.0.mlp.experts.13.up_proj.weight";
+    let shard = index["weight_map"][tensor].as_str().expect("a file");
+    std::fs::remove_file(folder.path().join(shard)).expect("removed");
+    // Of 4 ranks, the one with experts 12 to 17 cannot load; the others wait for it.
+    let args = ["moe", "--checkpoint", dir, "--num-tokens", "8", "--ranks", "4"];
+    assert_refused(&args, 2, &[shard, tensor, "not there"]);
+}
+
+#[test]
+fn results_that_cannot_be_written_fail_the_command() {
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("a full device");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_moekit"));
+    let output = command.arg("info").stdout(full).output().expect("moekit runs");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.starts_with("error: moekit: standard output: No space left"), "{stderr}");
+    // Nor is a panic what remains where nothing can be told.
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("a full device");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_moekit"));
+    let status = command.args(["moe", "--ranks", "0"]).stderr(full).status().expect("moekit runs");
+    assert_eq!(status.code(), Some(2));
+}
+
+#[test]
 fn bad_input_is_refused_with_its_name() {
     let paths = inputs();
     let run = |more: &[&'static str]| {
@@ -128,13 +166,29 @@ fn bad_input_is_refused_with_its_name() {
     refused(&["--ranks", "0"], &["--ranks", "at least 1"]);
     refused(&["--hidden", "64"], &["--hidden", "--checkpoint"]);
     refused(&["--expert-alignment", "0"], &["expert_alignment", "at least 1"]);
+    const HUGE: &str = "18446744073709551615";
+    refused(&["--expert-alignment", HUGE], &["expert_alignment", "rows on a rank"]);
+    refused(&["--ranks", HUGE], &["num_ranks", "1 to 1024"]);
+    refused(&["--ranks-per-node", "0"], &["ranks_per_node", "at least 1"]);
+    let huge = |arg| [&["moe", arg, HUGE, "--ranks", "2"][..], &SHAPE].concat();
+    assert_refused(&huge("--num-tokens"), 2, &["num_max_tokens_per_rank", "slots in all"]);
+    assert_refused(&huge("--steps"), 2, &["--steps", "at most"]);
+    assert_refused(&huge("--hidden")[..5], 2, &["hidden_size", "at most"]);
     assert_refused(&["moe", "--num-tokens", "0"], 2, &["--num-tokens", "at least 1"]);
     assert_refused(&["moe", "--tokens", "no/such/text"], 2, &["no/such/text"]);
     assert_refused(&["moe", "--checkpoint", "no/such/folder"], 2, &["no/such/folder"]);
     let binary = FOLDER.path().join("binary");
     std::fs::write(&binary, b"text \xff").expect("written");
     let binary = binary.to_str().expect("UTF-8");
-    assert_refused(&["moe", "--tokens", binary], 2, &["byte 5 is not UTF-8"]);
+    assert_refused(&["moe", "--tokens", binary], 2, &["binary", "byte 5 is not UTF-8"]);
+    let blank = FOLDER.path().join("blank");
+    std::fs::write(&blank, " \n").expect("written");
+    let blank = blank.to_str().expect("UTF-8");
+    assert_refused(&["moe", "--tokens", blank], 2, &["blank", "no token in its 2 bytes"]);
+    let folder = FOLDER.path().to_str().expect("UTF-8");
+    assert_refused(&["moe", "--tokens", folder], 2, &[folder, "directory"]);
+    assert_refused(&["moe", "--tokens", "/dev/zero"], 2, &["/dev/zero", "more than"]);
+    assert_refused(&["moe", "--checkpoint", binary], 2, &["binary/config.json"]);
     #[cfg(not(feature = "mpi"))]
     assert_refused(&["moe", "--world", "mpi"], 1, &["MPI", "feature `mpi`"]);
 }

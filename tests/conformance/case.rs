@@ -3,6 +3,14 @@
 /// A named case for backend `B`.
 pub type Case<B> = (&'static str, fn(&B));
 
+/// A case bound to a backend.
+pub struct NamedCase {
+    pub name: String,
+    pub stage: &'static str,
+    /// The error is what the case's panic said.
+    pub run: Box<dyn FnOnce() -> Result<(), String> + Send>,
+}
+
 /// Declares `pub fn cases<B: Backend>()` of the functions named, each `fn name<B: Backend>(&B)`.
 macro_rules! on_every_backend {
     [$($case:ident),* $(,)?] => {

@@ -1,14 +1,15 @@
 //! Dispatch: every token reaches the rows of its experts, in every layout, world and wire format.
 
-use moekit::comm::{World, WorldOptions};
-use moekit::moe::dispatch::{TokensMut, TokensRef};
+use moekit::comm::World;
+use moekit::moe::combine::CombineWeights;
+use moekit::moe::dispatch::{PendingDispatch, TokensMut, TokensRef};
 use moekit::moe::{EpBuffer, EpConfig, ExpertMap, RecvLayout, Reduce, WireFormat};
 use moekit::num::{E4M3, bf16};
 use moekit::tensor::{QuantTensor, ScaleLayout, Tensor};
 use moekit::{Backend, Error, Result};
 
 use crate::case::on_every_backend;
-use crate::ranks::{on_ranks, token_value};
+use crate::ranks::{on_nodes, on_ranks, token_value};
 
 on_every_backend![
     dispatch_fills_contiguous_rows_in_source_order,
@@ -21,6 +22,7 @@ on_every_backend![
     dispatch_reports_clipped_rows_at_check,
     dispatch_reports_a_wrong_index_at_check,
     a_later_send_makes_a_pending_dispatch_stale,
+    a_handle_of_another_buffer_or_rank_mask_is_refused,
     dispatch_refuses_bad_arguments,
 ];
 
@@ -153,19 +155,11 @@ fn dispatch_fills_masked_rows<B: Backend>(backend: &B) {
 }
 
 fn dispatch_crosses_nodes<B: Backend>(backend: &B) {
-    for (num_ranks, ranks_per_node) in [(4, 2), (4, 1), (4, 3)] {
-        let options = WorldOptions { ranks_per_node: Some(ranks_per_node), ..Default::default() };
-        let backend = backend.clone();
-        let results = World::run_threads(num_ranks, options, move |world| {
-            dispatch_and_check(
-                &backend,
-                world,
-                config(8, RecvLayout::Exact { expert_alignment: 4 }),
-            )
+    for ranks_per_node in [2, 1, 3] {
+        on_nodes(backend, 4, Some(ranks_per_node), |backend, world| {
+            let exact = RecvLayout::Exact { expert_alignment: 4 };
+            dispatch_and_check(backend, world, config(8, exact))
         });
-        for (rank_idx, result) in results.expect("world").into_iter().enumerate() {
-            result.unwrap_or_else(|e| panic!("{ranks_per_node} per node, rank {rank_idx}: {e}"));
-        }
     }
 }
 
@@ -228,10 +222,7 @@ fn dispatch_carries_fp8_values_and_scales<B: Backend>(backend: &B) {
 
 fn dispatch_again_reuses_the_routing<B: Backend>(backend: &B) {
     for ranks_per_node in [None, Some(1)] {
-        let options = WorldOptions { ranks_per_node, ..Default::default() };
-        let backend = backend.clone();
-        let results = World::run_threads(2, options, move |world| {
-            let backend = &backend;
+        on_nodes(backend, 2, ranks_per_node, |backend, world| {
             let rank_idx = world.rank_idx();
             let stream = backend.stream()?;
             let exact = RecvLayout::Exact { expert_alignment: 1 };
@@ -267,9 +258,6 @@ fn dispatch_again_reuses_the_routing<B: Backend>(backend: &B) {
             assert_ne!(first, other);
             world.close()
         });
-        for result in results.expect("world") {
-            result.expect("dispatch");
-        }
     }
 }
 
@@ -310,6 +298,15 @@ fn dispatch_says_how_many_rows_it_needs<B: Backend>(backend: &B) {
         let error = ep.dispatch_recv(&stream, pending, TokensMut::Bf16(rows.view_mut())).err();
         let error = error.expect("too few rows").to_string();
         assert_eq!(error, "dispatch: `rows` holds 15 rows, needs 16");
+        // The refused step holds nobody up.
+        let pending = send_one_token(backend, &stream, &mut ep, 3.0)?;
+        assert_eq!(pending.num_recv_rows(&ep)?, 16);
+        let mut rows = Tensor::<B, bf16, 2>::zeros(backend, [16, HIDDEN])?;
+        let handle = ep.dispatch_recv(&stream, pending, TokensMut::Bf16(rows.view_mut()))?;
+        let short = Tensor::<B, bf16, 2>::zeros(backend, [15, HIDDEN])?;
+        let error = ep.combine_send(&stream, &handle, short.view(), CombineWeights::Routed);
+        let error = error.expect_err("too few rows").to_string();
+        assert_eq!(error, "combine: `y` holds 15 rows, needs 16");
         world.close()
     });
 }
@@ -358,22 +355,90 @@ fn dispatch_reports_a_wrong_index_at_check<B: Backend>(backend: &B) {
     });
 }
 
+/// Sends one token of each rank to expert 0 and expert 1.
+fn send_one_token<B: Backend>(
+    backend: &B,
+    stream: &B::Stream,
+    ep: &mut EpBuffer<B>,
+    value: f32,
+) -> Result<PendingDispatch<B>> {
+    let x = Tensor::from_host(backend, &[bf16::from_f32(value); HIDDEN], [1, HIDDEN])?;
+    let idx = Tensor::from_host(backend, &[0, 1], [1, NUM_TOPK])?;
+    let weights = Tensor::from_host(backend, &[1.0, 1.0], [1, NUM_TOPK])?;
+    let x = TokensRef::Bf16(x.view());
+    let mut pending = ep.dispatch_send(stream, x, idx.view(), weights.view())?;
+    ep.dispatch_plan(stream, &mut pending)?;
+    Ok(pending)
+}
+
 fn a_later_send_makes_a_pending_dispatch_stale<B: Backend>(backend: &B) {
-    on_ranks(backend, 1, |backend, world| {
+    for ranks_per_node in [None, Some(1)] {
+        on_nodes(backend, 2, ranks_per_node, |backend, world| {
+            let stream = backend.stream()?;
+            let exact = RecvLayout::Exact { expert_alignment: 1 };
+            let mut ep = EpBuffer::new(backend, &world, config(2, exact))?;
+            let mut rows = Tensor::<B, bf16, 2>::zeros(backend, [2, HIDDEN])?;
+            let first = send_one_token(backend, &stream, &mut ep, 1.0)?;
+            // Nobody received the first: the second must not wait for that.
+            let second = send_one_token(backend, &stream, &mut ep, 2.0)?;
+            let error = ep.dispatch_recv(&stream, first, TokensMut::Bf16(rows.view_mut()));
+            let error = error.err().expect("the first is stale");
+            assert_eq!(
+                error.to_string(),
+                "dispatch: the handle is of epoch 1, its buffer is at epoch 2"
+            );
+            let handle = ep.dispatch_recv(&stream, second, TokensMut::Bf16(rows.view_mut()))?;
+            assert_eq!(rows.to_host(backend)?, [bf16::from_f32(2.0); 2 * HIDDEN]);
+
+            let weights = CombineWeights::Routed;
+            let first = ep.combine_send(&stream, &handle, rows.view(), weights)?;
+            let second = ep.combine_send(&stream, &handle, rows.view(), weights)?;
+            let mut out = Tensor::<B, bf16, 2>::zeros(backend, [1, HIDDEN])?;
+            let error = ep.combine_recv(&stream, &handle, first, None, out.view_mut());
+            let error = error.expect_err("the first is stale").to_string();
+            assert_eq!(error, "combine: the handle is of epoch 1, its buffer is at epoch 2");
+            ep.combine_recv(&stream, &handle, second, None, out.view_mut())?;
+            assert_eq!(out.to_host(backend)?, [bf16::from_f32(4.0); HIDDEN]);
+            world.close()
+        });
+    }
+}
+
+fn a_handle_of_another_buffer_or_rank_mask_is_refused<B: Backend>(backend: &B) {
+    on_ranks(backend, 2, |backend, world| {
         let stream = backend.stream()?;
         let exact = RecvLayout::Exact { expert_alignment: 1 };
         let mut ep = EpBuffer::new(backend, &world, config(2, exact))?;
-        let x = Tensor::<B, bf16, 2>::zeros(backend, [1, HIDDEN])?;
-        let idx = Tensor::from_host(backend, &[0, 1], [1, NUM_TOPK])?;
-        let weights = Tensor::zeros(backend, [1, NUM_TOPK])?;
-        let x = TokensRef::Bf16(x.view());
-        let mut done = ep.dispatch_send(&stream, x, idx.view(), weights.view())?;
-        ep.dispatch_plan(&stream, &mut done)?;
-        let mut rows = Tensor::<B, bf16, 2>::zeros(backend, [2, HIDDEN])?;
-        let handle = ep.dispatch_recv(&stream, done, TokensMut::Bf16(rows.view_mut()))?;
         let mut other = EpBuffer::new(backend, &world, config(2, exact))?;
-        let error = other.dispatch_cached(&stream, x, handle).err().expect("foreign").to_string();
+        let mut rows = Tensor::<B, bf16, 2>::zeros(backend, [2, HIDDEN])?;
+        let mut handle = || -> Result<_> {
+            let pending = send_one_token(backend, &stream, &mut ep, 1.0)?;
+            ep.dispatch_recv(&stream, pending, TokensMut::Bf16(rows.view_mut()))
+        };
+        let (first, second) = (handle()?, handle()?);
+        let x = Tensor::<B, bf16, 2>::zeros(backend, [1, HIDDEN])?;
+        let x = TokensRef::Bf16(x.view());
+        let error = other.dispatch_cached(&stream, x, first).err().expect("foreign").to_string();
         assert!(error.contains("a handle of another buffer"), "{error}");
+
+        // Rank 1 leaves: what was routed to it can be neither sent again nor combined.
+        world.barrier("before the mask")?;
+        let mask = [true, false];
+        world.set_rank_mask(&mask)?;
+        if world.rank_idx() == 1 {
+            let error = ep.set_rank_mask(&mask).expect_err("this rank is left out").to_string();
+            assert!(error.contains("this rank left out"), "{error}");
+            return world.close();
+        }
+        ep.set_rank_mask(&[true, true])?;
+        ep.set_rank_mask(&mask)?;
+        let y = rows.view();
+        let error = ep.combine_send(&stream, &second, y, CombineWeights::Routed).err();
+        assert!(matches!(error, Some(Error::StaleHandle { op: "combine", .. })), "{error:?}");
+        let error = ep.dispatch_cached(&stream, x, second).err();
+        assert!(matches!(error, Some(Error::StaleHandle { op: "dispatch", .. })), "{error:?}");
+        let error = ep.set_rank_mask(&[true, true]).expect_err("it cannot come back").to_string();
+        assert!(error.contains("rank 1 active again"), "{error}");
         world.close()
     });
 }

@@ -3,6 +3,9 @@
 use moekit::moe::gate::{GateArgs, GateConfig, Scoring};
 use moekit::tensor::Tensor;
 use moekit::{Backend, Result};
+use moekit_testkit::inputs::{self, Skew};
+use moekit_testkit::rng::Rng;
+use moekit_testkit::{compare, gate as oracle};
 
 use crate::case::on_every_backend;
 
@@ -14,6 +17,8 @@ on_every_backend![
     equal_groups_go_to_the_lower_group,
     a_negative_bias_cannot_bring_a_masked_group_back,
     nan_ranks_last_and_is_reported,
+    an_infinity_or_a_nan_bias_is_reported_and_experts_stay_distinct,
+    routing_agrees_with_the_oracle_at_v3_size,
     no_tokens_are_fine,
     impossible_constants_are_refused,
 ];
@@ -137,6 +142,76 @@ fn nan_ranks_last_and_is_reported<B: Backend>(backend: &B) {
         assert_eq!(gated.idx[4..], [1, 2, 3, 0], "{scoring:?}");
         assert_eq!(gated.weights[7], 0.0);
         assert!(gated.weights.iter().all(|w| w.is_finite()), "{:?}", gated.weights);
+    }
+}
+
+fn an_infinity_or_a_nan_bias_is_reported_and_experts_stay_distinct<B: Backend>(backend: &B) {
+    let faulty = |config: GateConfig, logits: &[f32], bias: Option<&[f32]>, best: i32| {
+        let gated = run(backend, config, logits, bias).expect("gate");
+        let fault = gated.checked.expect_err("a score is NaN").to_string();
+        assert!(fault.starts_with("gate: `scores` is NaN at token 0"), "{fault}");
+        assert_eq!(gated.idx[0], best);
+        let mut idx = gated.idx;
+        idx.sort_unstable();
+        assert_eq!(idx, [0, 1, 2, 3], "every expert once");
+        assert!(gated.weights.iter().all(|w| w.is_finite()), "{:?}", gated.weights);
+    };
+    let softmax = GateConfig { num_topk: 4, renormalize: true, ..PLAIN };
+    faulty(softmax, &[0.0, f32::INFINITY, 2.0, 3.0], None, 0);
+    faulty(softmax, &[f32::NEG_INFINITY; 4], None, 0);
+    let sigmoid = GateConfig { scoring: Scoring::Sigmoid, ..softmax };
+    faulty(sigmoid, &[0.0, 1.0, 2.0, 3.0], Some(&[0.0, 0.0, 0.0, f32::NAN]), 2);
+    // An infinity that gives a score is none of this.
+    let gated = run(backend, sigmoid, &[f32::NEG_INFINITY, f32::INFINITY, 0.0, 1.0], None);
+    let gated = gated.expect("gate");
+    gated.checked.expect("scores 0 and 1");
+    assert_eq!(gated.idx, [1, 3, 2, 0]);
+    // Opposite infinities in a group make it no better than any other.
+    let (up, down) = (f32::INFINITY, f32::NEG_INFINITY);
+    let bias = [up, down, 0.0, 0.0, 1.0, 1.0, 0.5, 0.5];
+    let gated = run(backend, GROUPED, &[0.0; 8], Some(&bias)).expect("gate");
+    gated.checked.expect("no NaN");
+    assert_eq!(gated.idx, [4, 5]);
+}
+
+fn routing_agrees_with_the_oracle_at_v3_size<B: Backend>(backend: &B) {
+    const NUM_TOKENS: usize = 300;
+    let rng = &mut Rng::new(0x9a7e);
+    let logits = inputs::expert_logits(rng, [NUM_TOKENS, 256], Skew::Uniform);
+    let bias = inputs::normal(rng, 256, 0.05);
+    let limit = oracle::GroupLimit { num_expert_groups: 8, num_topk_groups: 4 };
+    for scoring in [Scoring::Sigmoid, Scoring::Softmax] {
+        let config = GateConfig {
+            num_experts: 256,
+            num_topk: 8,
+            scoring,
+            num_expert_groups: 8,
+            num_topk_groups: 4,
+            renormalize: true,
+            routed_scaling_factor: 2.5,
+        };
+        let route = match scoring {
+            Scoring::Sigmoid => oracle::deepseek_v3,
+            Scoring::Softmax => oracle::group_limited_softmax,
+        };
+        let constants = oracle::GateConfig {
+            num_experts: 256,
+            num_topk: 8,
+            renormalise: true,
+            routed_scaling_factor: 2.5,
+        };
+        let want = route(&logits, &bias, &constants, limit);
+        let got = run(backend, config, &logits, Some(&bias)).expect("gate");
+        got.checked.expect("numbers");
+        let decided: Vec<usize> = (0..NUM_TOKENS).filter(|&t| want.is_decided(t, 1e-6)).collect();
+        assert!(decided.len() > NUM_TOKENS * 9 / 10, "{} are decided", decided.len());
+        for token in decided {
+            let slots = token * 8..(token + 1) * 8;
+            assert_eq!(got.idx[slots.clone()], want.topk_idx[slots.clone()], "token {token}");
+            let weights: Vec<f64> = want.topk_weights[slots.clone()].to_vec();
+            let name = format!("{scoring:?}, token {token}");
+            compare::assert_relative_error(&name, &got.weights[slots], &weights, 1e-6);
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod combine;
 mod dispatch;
 mod gate;
 mod gemm;
+mod json;
 mod layer;
 #[path = "../common/moe_model.rs"]
 mod moe_model;
@@ -24,7 +25,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use moekit::backend::SimdLevel;
 use moekit::{Backend, Cpu};
 
-use case::Case;
+use case::{Case, NamedCase};
 
 /// Every stage with its cases, for any backend.
 fn stages<B: Backend>() -> Vec<(&'static str, Vec<Case<B>>)> {
@@ -49,54 +50,52 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let trials = match options.backend.as_str() {
-        "cpu" => cpu_trials(&options),
+    let cases = match options.backend.as_str() {
+        "cpu" => cpu_cases(&options),
         other => {
             eprintln!("conformance: backend `{other}` is not in this build; known: cpu");
             return ExitCode::from(2);
         }
     };
-    if trials.is_empty() {
+    if cases.is_empty() {
         eprintln!("conformance: no stage is named {:?}", options.stage);
         return ExitCode::from(2);
     }
-    let conclusion = libtest_mimic::run(&options.libtest, trials);
     if options.json {
-        println!(
-            r#"{{"backend": "{}", "passed": {}, "failed": {}, "filtered_out": {}}}"#,
-            options.backend,
-            conclusion.num_passed,
-            conclusion.num_failed,
-            conclusion.num_filtered_out
-        );
+        return json::run(&options.backend, &options.libtest, cases);
     }
-    conclusion.exit_code()
+    let trial =
+        |case: NamedCase| Trial::test(case.name, move || (case.run)().map_err(Failed::from));
+    let trials = cases.into_iter().map(trial).collect();
+    libtest_mimic::run(&options.libtest, trials).exit_code()
 }
 
 /// The cpu backend once per SIMD level that this processor has.
-fn cpu_trials(options: &Options) -> Vec<Trial> {
+fn cpu_cases(options: &Options) -> Vec<NamedCase> {
     SimdLevel::ALL
         .into_iter()
         .filter_map(|simd| Some((simd, Cpu::with_simd(simd).ok()?)))
-        .flat_map(|(simd, cpu)| trials(&format!("cpu-{simd}"), &cpu, options))
+        .flat_map(|(simd, cpu)| named_cases(&format!("cpu-{simd}"), &cpu, options))
         .collect()
 }
 
-fn trials<B: Backend>(name: &str, backend: &B, options: &Options) -> Vec<Trial> {
-    let mut trials = Vec::new();
+fn named_cases<B: Backend>(prefix: &str, backend: &B, options: &Options) -> Vec<NamedCase> {
+    let mut named = Vec::new();
     for (stage, cases) in stages::<B>() {
         if options.stage.as_deref().is_some_and(|wanted| wanted != stage) {
             continue;
         }
         for (case, run) in cases {
             let backend = backend.clone();
-            trials.push(Trial::test(format!("{name}::{stage}::{case}"), move || {
+            let run = move || {
                 std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&backend)))
-                    .map_err(|panic| Failed::from(message(&*panic)))
-            }));
+                    .map_err(|panic| message(&*panic))
+            };
+            let name = format!("{prefix}::{stage}::{case}");
+            named.push(NamedCase { name, stage, run: Box::new(run) });
         }
     }
-    trials
+    named
 }
 
 fn message(panic: &(dyn std::any::Any + Send)) -> String {

@@ -12,6 +12,7 @@ use moekit::comm::{SymmetricBuffer, World, WorldOptions};
 use moekit::{Error, Result};
 use rustix::process::{Signal, getpid, kill_process};
 
+use crate::ep_step::{HALVES, Step};
 use crate::launch::{
     AS_CHOSEN, MAY_LOSE_RANKS, Nodes, OVER_TCP, TELLS_OF_DEATHS, can_tell_of_deaths, launch,
 };
@@ -24,7 +25,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// How the culprit fails.
 const HOWS: [&str; 5] = ["killed", "exits", "drops_its_world", "panics", "hangs"];
-/// The step at which it does.
+/// The step at which it does, besides the halves of dispatch and combine.
 const STEPS: [&str; 6] = ["barrier", "all_gather", "alloc", "signal", "ring", "close"];
 
 /// How messages travel.
@@ -64,6 +65,8 @@ impl Scene {
             scenes.extend([scene(2, None, "signal"), scene(8, None, "ring")]);
             if matches!(how, "killed" | "hangs") {
                 scenes.push(scene(2, Some(1), "put"));
+                scenes.extend(HALVES.map(|at| scene(4, None, at)));
+                scenes.extend(["dispatch_recv", "combine_recv"].map(|at| scene(4, Some(2), at)));
             }
         }
         scenes
@@ -143,14 +146,20 @@ pub fn rank(ranks_per_node: &str, how: &str, at: &str, folder: &Path) -> ExitCod
     // More than may be under way at once, where that matters.
     let num_bytes = if at == "put" { 64 << 20 } else { 4096 };
     let buffer = world.alloc_symmetric(num_bytes, 1).expect("a buffer");
+    let mut step = HALVES.contains(&at).then(|| Step::new(&world).expect("a buffer"));
     world.barrier("set-up").expect("all ranks are well");
     // The culprit may leave the barrier, and fail, before the others have left it.
     if rank == CULPRIT {
         wait_until(|| have_all_left(folder, "ready", num_ranks));
+        step.iter_mut().for_each(|step| step.run_until(at).expect("all ranks are well"));
         return fail(how, world, || have_all_left(folder, "rank", num_ranks));
     }
     fs::write(folder.join(format!("ready_{rank}")), "").expect("a file");
-    let error = match take_part(&world, &buffer, at) {
+    let outcome = match &mut step {
+        Some(step) => step.run(),
+        None => take_part(&world, &buffer, at),
+    };
+    let error = match outcome {
         Ok(()) => world.close().expect_err("a rank has failed"),
         Err(error) => {
             drop(world);

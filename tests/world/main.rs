@@ -4,6 +4,8 @@
 //! Arguments are libtest's; `MOEKIT_WORLD_CASE` keeps the cases whose name contains it.
 
 mod cases;
+#[path = "../common/ep_step.rs"]
+mod ep_step;
 mod failures;
 mod launch;
 #[path = "../common/moe_model.rs"]

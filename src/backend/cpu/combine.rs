@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::dispatch::give_up_unread;
 use super::simd::{Kernel, SimdLevel};
 use super::{Cpu, rows};
 use crate::error::Result;
@@ -16,6 +17,7 @@ const COLS: usize = 512;
 
 pub(super) fn send(simd: SimdLevel, args: CombineSendArgs<'_, Cpu>) -> Result<()> {
     let CombineSendArgs { ep, epoch, state, y, weights } = args;
+    give_up_unread(ep, OP, Signal::CombineRead, epoch - 1)?;
     for peer in ep.active_ranks() {
         ep.symmetric.wait_signal(
             OP,

@@ -17,6 +17,7 @@ const OP: &str = "dispatch";
 
 pub(super) fn send(stream: &CpuStream, args: DispatchSendArgs<'_, Cpu>) -> Result<()> {
     let DispatchSendArgs { ep, epoch, x, routing, state } = args;
+    give_up_unread(ep, OP, Signal::DispatchRead, epoch - 1)?;
     for peer in ep.active_ranks() {
         ep.symmetric.wait_signal(
             OP,
@@ -38,6 +39,21 @@ pub(super) fn send(stream: &CpuStream, args: DispatchSendArgs<'_, Cpu>) -> Resul
         ep.symmetric.signal(OP, "send", peer, Signal::Dispatched.idx(), epoch)?;
     }
     Ok(())
+}
+
+/// Tells all ranks that this one will not read what they sent in `epoch`, unless it has read it.
+pub(super) fn give_up_unread(
+    ep: &EpBuffer<Cpu>,
+    op: &'static str,
+    read: Signal,
+    epoch: u64,
+) -> Result<()> {
+    // NOTE: a rank also signals itself, so its own word shows whether it ran the receive half.
+    if ep.symmetric.read_signal(ep.topology.rank_idx(), read.idx()) >= epoch {
+        return Ok(());
+    }
+    const STEP: &str = "send: give up the step before";
+    ep.active_ranks().try_for_each(|peer| ep.symmetric.signal(op, STEP, peer, read.idx(), epoch))
 }
 
 /// Chooses the replica of each slot; drops slots whose rank is left out or whose index is wrong.

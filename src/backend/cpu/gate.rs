@@ -26,23 +26,28 @@ pub(super) fn gate(simd: SimdLevel, stream: &CpuStream, args: GateArgs<'_, Cpu>)
         .enumerate()
         .for_each(|(token, (idx, weights))| {
             let logits = logits.row([token]);
-            if logits.iter().any(|x| x.is_nan()) {
-                nan_token.fetch_min(token, Ordering::Relaxed);
-            }
             with_scratch(2 * config.num_experts, |scratch| {
                 let (scores, biased) = scratch.split_at_mut(config.num_experts);
-                simd.run(Score { scoring: config.scoring, logits, bias, scores, biased });
+                if simd.run(Score { scoring: config.scoring, logits, bias, scores, biased }) {
+                    nan_token.fetch_min(token, Ordering::Relaxed);
+                }
                 mask_groups(&config, biased);
                 choose(&config, scores, biased, idx, weights);
             });
         });
     let token = nan_token.into_inner();
     if token != usize::MAX {
-        stream.report(Error::value("gate", "logits", "numbers", format!("NaN at token {token}")));
+        let is_logit = logits.row([token]).iter().any(|x| x.is_nan());
+        let (arg, cause) = if is_logit {
+            ("logits", "")
+        } else {
+            ("scores", ", of an infinite logit or a NaN in the bias")
+        };
+        stream.report(Error::value("gate", arg, "numbers", format!("NaN at token {token}{cause}")));
     }
 }
 
-/// Writes every expert's score and its biased score.
+/// Writes every expert's score and its biased score; returns whether one was NaN.
 struct Score<'a> {
     scoring: Scoring,
     logits: &'a [f32],
@@ -52,10 +57,10 @@ struct Score<'a> {
 }
 
 impl Kernel for Score<'_> {
-    type Output = ();
+    type Output = bool;
 
     #[inline(always)]
-    fn run(self) {
+    fn run(self) -> bool {
         match self.scoring {
             Scoring::Sigmoid => {
                 for (score, &logit) in self.scores.iter_mut().zip(self.logits) {
@@ -72,11 +77,15 @@ impl Kernel for Score<'_> {
                 }
             }
         }
+        let mut has_nan = false;
         for ((biased, score), logit) in self.biased.iter_mut().zip(self.scores).zip(self.logits) {
-            if logit.is_nan() {
+            let is_nan = logit.is_nan() | biased.is_nan();
+            has_nan |= is_nan;
+            if is_nan {
                 (*biased, *score) = (f32::NEG_INFINITY, 0.0);
             }
         }
+        has_nan
     }
 }
 
@@ -119,7 +128,7 @@ fn mask_groups(config: &GateConfig, biased: &mut [f32]) {
     });
 }
 
-/// Sum of the two largest; the largest alone in a group of one.
+/// Sum of the two largest; the largest alone in a group of one. Opposite infinities count as -inf.
 fn top2_sum(group: &[f32]) -> f32 {
     let (mut first, mut second) = (f32::NEG_INFINITY, f32::NEG_INFINITY);
     for &x in group {
@@ -129,7 +138,11 @@ fn top2_sum(group: &[f32]) -> f32 {
             second = x;
         }
     }
-    if group.len() == 1 { first } else { first + second }
+    match first + second {
+        _ if group.len() == 1 => first,
+        sum if sum.is_nan() => f32::NEG_INFINITY,
+        sum => sum,
+    }
 }
 
 /// Picks experts by descending biased score and weighs them by their unbiased score.

@@ -55,12 +55,12 @@ pub(super) fn plan(stream: &CpuStream, mut args: PlanArgs<'_, Cpu>) {
     src_info.par_iter_mut().with_min_len(MIN_SLOTS_PER_CHUNK).for_each(|row| *row = -1);
     let (grouped_layout, src_info) = (SharedMut::new(grouped_layout), SharedMut::new(src_info));
     let limit = |local: usize| match args.layout {
-        RowLayout::Contiguous { .. } => num_rows as i32,
-        RowLayout::Masked { max_m } => ((local + 1) * max_m) as i32,
+        RowLayout::Contiguous { .. } => num_rows as i64,
+        RowLayout::Masked { max_m } => ((local + 1) * max_m) as i64,
     };
     let first_row = |local: usize| match args.layout {
-        RowLayout::Contiguous { .. } => offsets[local],
-        RowLayout::Masked { max_m } => (local * max_m) as i32,
+        RowLayout::Contiguous { .. } => i64::from(offsets[local]),
+        RowLayout::Masked { max_m } => (local * max_m) as i64,
     };
 
     args.out
@@ -74,10 +74,11 @@ pub(super) fn plan(stream: &CpuStream, mut args: PlanArgs<'_, Cpu>) {
             for (i, (&idx, slot_row)) in slots.iter().zip(slot_rows).enumerate() {
                 *slot_row = -1;
                 let Some(local) = local_expert(idx, &args.local_experts) else { continue };
-                let row = first_row(local) + next[local];
+                // NOTE: 64 bits, because a row that does not fit may lie beyond INT32.
+                let row = first_row(local) + i64::from(next[local]);
                 next[local] += 1;
                 if row < limit(local) {
-                    *slot_row = row;
+                    *slot_row = row as i32;
                     // SAFETY: each (expert, position) is taken once, so no two slots share a row,
                     // and `row` is below the row count.
                     unsafe {

@@ -7,7 +7,7 @@ mod moe;
 mod output;
 mod pipeline;
 
-use std::io::{ErrorKind, IsTerminal};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -21,7 +21,7 @@ use tracing_subscriber::filter::LevelFilter;
 #[command(version)]
 struct Cli {
     /// Log what happens inside, on stderr: off, error, warn, info, debug or trace
-    #[arg(long, global = true, value_name = "LEVEL", default_value = "warn")]
+    #[arg(long, global = true, value_name = "LEVEL", default_value = "error")]
     log: LevelFilter,
 
     #[command(subcommand)]
@@ -59,7 +59,8 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            // NOTE: `eprintln!` would panic where standard error cannot be written.
+            let _ = writeln!(std::io::stderr(), "error: {error}");
             exit_code(&error)
         }
     }
@@ -80,6 +81,11 @@ fn exit_code(error: &Error) -> ExitCode {
                 | ErrorKind::PermissionDenied
                 | ErrorKind::IsADirectory
                 | ErrorKind::NotADirectory
+                | ErrorKind::AlreadyExists
+                | ErrorKind::InvalidInput
+                | ErrorKind::InvalidFilename
+                | ErrorKind::FileTooLarge
+                | ErrorKind::ReadOnlyFilesystem
         ),
         _ => false,
     };

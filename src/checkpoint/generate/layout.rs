@@ -92,7 +92,7 @@ pub(super) fn plan(options: &GenerateOptions) -> Vec<Shard> {
     let mut shards = vec![Shard::default()];
     let mut shard_bytes = 0;
     for layer_idx in options.layers() {
-        for matrix in layer(&options.config, options.dtype, layer_idx) {
+        for matrix in Layer::new(options, layer_idx).matrices() {
             let num_bytes: u64 = matrix.tensors().map(PlannedTensor::num_bytes).sum();
             if shard_bytes > 0 && shard_bytes + num_bytes > options.max_shard_bytes {
                 shards.push(Shard::default());
@@ -105,32 +105,68 @@ pub(super) fn plan(options: &GenerateOptions) -> Vec<Shard> {
     shards
 }
 
-fn layer(config: &ModelConfig, dtype: WeightDtype, layer_idx: usize) -> Vec<PlannedMatrix> {
-    let dtype = match dtype {
-        WeightDtype::Fp8 => Dtype::F8_E4M3,
-        WeightDtype::Bf16 => Dtype::BF16,
+/// Bytes of all tensors, known before they are planned one by one; `u64::MAX` if there are more.
+pub(super) fn total_bytes(options: &GenerateOptions) -> u64 {
+    let num_bytes = |matrices: &[PlannedMatrix]| -> u64 {
+        matrices.iter().flat_map(PlannedMatrix::tensors).map(PlannedTensor::num_bytes).sum()
     };
-    let (hidden, width) = (config.hidden_size, config.moe_intermediate_size);
-    let num_experts = config.n_routed_experts;
-    let names = LayerNames::new(layer_idx);
-    let mut matrices = vec![PlannedMatrix::new(names.gate(), Dtype::BF16, [num_experts, hidden])];
-    if config.needs_gate_bias() {
-        matrices.push(PlannedMatrix::bias(names.gate_bias(), num_experts));
-    }
-    for expert_idx in 0..num_experts {
-        matrices.extend(ffn(&names.expert(expert_idx), dtype, width, hidden));
-    }
-    let shared_width = config.n_shared_experts.unwrap_or(0) * width;
-    if shared_width > 0 {
-        matrices.extend(ffn(&names.shared(), dtype, shared_width, hidden));
-    }
-    matrices
+    let layer = Layer::new(options, 0);
+    let experts = num_bytes(&layer.expert(0)).saturating_mul(layer.num_experts() as u64);
+    let others = num_bytes(&layer.router()) + num_bytes(&layer.shared_expert());
+    experts.saturating_add(others).saturating_mul(options.layers().len() as u64)
 }
 
-fn ffn(names: &FfnNames, dtype: Dtype, width: usize, hidden: usize) -> [PlannedMatrix; 3] {
-    [
-        PlannedMatrix::new(names.gate_proj(), dtype, [width, hidden]),
-        PlannedMatrix::new(names.up_proj(), dtype, [width, hidden]),
-        PlannedMatrix::new(names.down_proj(), dtype, [hidden, width]),
-    ]
+/// One layer's matrices.
+struct Layer<'a> {
+    config: &'a ModelConfig,
+    /// Of the experts' matrices.
+    dtype: Dtype,
+    names: LayerNames,
+}
+
+impl<'a> Layer<'a> {
+    fn new(options: &'a GenerateOptions, layer_idx: usize) -> Self {
+        let dtype = match options.dtype {
+            WeightDtype::Fp8 => Dtype::F8_E4M3,
+            WeightDtype::Bf16 => Dtype::BF16,
+        };
+        Self { config: &options.config, dtype, names: LayerNames::new(layer_idx) }
+    }
+
+    fn num_experts(&self) -> usize {
+        self.config.n_routed_experts
+    }
+
+    fn matrices(&self) -> impl Iterator<Item = PlannedMatrix> {
+        let experts = (0..self.num_experts()).flat_map(|expert_idx| self.expert(expert_idx));
+        self.router().into_iter().chain(experts).chain(self.shared_expert())
+    }
+
+    fn router(&self) -> Vec<PlannedMatrix> {
+        let shape = [self.num_experts(), self.config.hidden_size];
+        let gate = PlannedMatrix::new(self.names.gate(), Dtype::BF16, shape);
+        let bias = PlannedMatrix::bias(self.names.gate_bias(), self.num_experts());
+        std::iter::once(gate).chain(self.config.needs_gate_bias().then_some(bias)).collect()
+    }
+
+    fn expert(&self, expert_idx: usize) -> Vec<PlannedMatrix> {
+        self.ffn(&self.names.expert(expert_idx), self.config.moe_intermediate_size)
+    }
+
+    fn shared_expert(&self) -> Vec<PlannedMatrix> {
+        self.ffn(&self.names.shared(), self.config.to_moe_config().shared_intermediate_hidden())
+    }
+
+    /// The three matrices of a feed-forward block; none if it has no width.
+    fn ffn(&self, names: &FfnNames, width: usize) -> Vec<PlannedMatrix> {
+        if width == 0 {
+            return Vec::new();
+        }
+        let hidden = self.config.hidden_size;
+        vec![
+            PlannedMatrix::new(names.gate_proj(), self.dtype, [width, hidden]),
+            PlannedMatrix::new(names.up_proj(), self.dtype, [width, hidden]),
+            PlannedMatrix::new(names.down_proj(), self.dtype, [hidden, width]),
+        ]
+    }
 }

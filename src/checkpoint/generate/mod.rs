@@ -13,7 +13,7 @@ use super::config::{self, ModelConfig, QuantizationConfig, ScoringFunc};
 use super::index::{self, Index, IndexMetadata};
 use super::{OP, file_name};
 use crate::error::{Error, Result};
-use layout::{Shard, plan};
+use layout::{plan, total_bytes};
 
 /// Bytes of tensors in a file, unless the options say otherwise.
 pub const DEFAULT_MAX_SHARD_BYTES: u64 = 5_000_000_000;
@@ -137,7 +137,11 @@ pub struct Generated {
 /// # Errors
 ///
 /// Those of [`GenerateOptions::check`]; [`Error::Value`] if the folder holds a checkpoint of another origin;
-/// [`Error::Io`].
+/// [`Error::Io`], also if the file system has not the room, before anything is written.
+///
+/// # Examples
+///
+/// See [`super::Checkpoint`].
 pub fn generate(
     dir: impl AsRef<Path>,
     options: &GenerateOptions,
@@ -145,10 +149,14 @@ pub fn generate(
 ) -> Result<Generated> {
     let dir = dir.as_ref();
     options.check()?;
-    let shards = plan(options);
-    let total_bytes = shards.iter().map(Shard::num_bytes).sum();
+    let total_bytes = total_bytes(options);
     std::fs::create_dir_all(dir).map_err(|source| Error::io(OP, dir, source))?;
-    clear(dir)?;
+    let old = replaceable_files(dir)?;
+    check_room(dir, total_bytes, &old)?;
+    for path in &old {
+        std::fs::remove_file(path).map_err(|source| Error::io(OP, path, source))?;
+    }
+    let shards = plan(options);
     write_json(
         &dir.join(config::FILE_NAME),
         &ConfigFile { config: options.written_config(), origin: Some(Origin::of(options)) },
@@ -200,11 +208,11 @@ impl Origin {
     }
 }
 
-/// Removes a checkpoint that the generator wrote; refuses a folder with another.
-fn clear(dir: &Path) -> Result<()> {
+/// The files of a checkpoint that the generator wrote; refuses a folder with another.
+fn replaceable_files(dir: &Path) -> Result<Vec<PathBuf>> {
     let old = checkpoint_files(dir)?;
     if old.is_empty() {
-        return Ok(());
+        return Ok(old);
     }
     #[derive(Deserialize)]
     struct Marked {
@@ -220,9 +228,22 @@ fn clear(dir: &Path) -> Result<()> {
             dir.display(),
         ));
     }
-    old.iter().try_for_each(|path| {
-        std::fs::remove_file(path).map_err(|source| Error::io(OP, path, source))
-    })
+    Ok(old)
+}
+
+/// Refuses what the file system has no room for, counting what is replaced.
+fn check_room(dir: &Path, total_bytes: u64, old: &[PathBuf]) -> Result<()> {
+    let io = |source| Error::io(OP, dir, source);
+    let stat = rustix::fs::statvfs(dir).map_err(|error| io(error.into()))?;
+    let mut available = stat.f_bavail.saturating_mul(stat.f_frsize);
+    for path in old {
+        available += path.metadata().map_or(0, |metadata| metadata.len());
+    }
+    if total_bytes > available {
+        let problem = format!("needs {total_bytes} bytes, and {available} are free");
+        return Err(io(std::io::Error::new(std::io::ErrorKind::StorageFull, problem)));
+    }
+    Ok(())
 }
 
 /// The files of a checkpoint in `dir`, the index first and `config.json` last.

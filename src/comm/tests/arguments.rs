@@ -1,5 +1,7 @@
 //! Where ranks stand, what is refused; tests/world has what arrives.
 
+use std::time::Duration;
+
 use crate::comm::{World, WorldOptions};
 use crate::error::Error;
 
@@ -16,8 +18,10 @@ fn ranks_know_their_place() {
 }
 
 #[test]
-fn an_empty_world_and_an_empty_node_are_refused() {
-    assert!(matches!(World::threads(0), Err(Error::Value { arg: "num_ranks", .. })));
+fn an_empty_world_an_empty_node_and_an_absurd_number_of_threads_are_refused() {
+    for num_ranks in [0, 1025, usize::MAX] {
+        assert!(matches!(World::threads(num_ranks), Err(Error::Value { arg: "num_ranks", .. })));
+    }
     let options = WorldOptions { ranks_per_node: Some(0), ..WorldOptions::default() };
     let world = World::threads_with(2, options);
     assert!(matches!(world, Err(Error::Value { arg: "ranks_per_node", .. })));
@@ -34,6 +38,20 @@ fn a_buffer_outlives_its_world_and_starts_as_zeros() {
     });
     for result in results.expect("a world") {
         assert_eq!(result.expect("a rank's result"), (3, true, 0));
+    }
+}
+
+#[test]
+fn a_timeout_may_lie_beyond_the_clock() {
+    let options = WorldOptions { timeout: Duration::MAX, ..WorldOptions::default() };
+    let results = World::run_threads(2, options, |world| {
+        // Long enough that the other rank looks for failures meanwhile.
+        std::thread::sleep(Duration::from_millis(20) * world.rank_idx() as u32);
+        world.barrier("test")?;
+        world.close()
+    });
+    for result in results.expect("a world") {
+        result.expect("no rank fails");
     }
 }
 

@@ -35,20 +35,26 @@ pub fn run(_: &Args) -> Result<ExitCode> {
     let out = ["generate", "--out", &checkpoint];
     moekit("generate a checkpoint", "checkpoint", &out, CHECKPOINT)?;
     let inputs = ["--checkpoint", &checkpoint, "--tokens", &text_path];
-    let layer = |num_ranks: &str, check_tokens: &str| {
-        let options = ["--ranks", num_ranks, "--check-tokens", check_tokens];
-        let purpose = format!("route, dispatch, compute and combine: {num_ranks} rank(s)");
+    let layer = |purpose: &str, options: [&str; 4]| {
         let args = inputs.iter().chain(&options).copied().chain(LAYER.split_whitespace());
-        let report = moekit_step(&purpose, "moe").args(args).tee_stdout()?;
-        let digest = report.lines().find(|line| line.starts_with(DIGEST)).map(str::to_owned);
-        digest.ok_or_else(|| unexpected(&purpose, "a line with the digest", "none"))
+        moekit_step(purpose, "moe").args(args)
     };
-    let (over_4, over_1) = (layer("4", "32")?, layer("1", "0")?);
+    let purpose = "route, dispatch, compute and combine over 4 ranks";
+    let over_4 = digest(&layer(purpose, ["--ranks", "4", "--check-tokens", "32"]).tee_stdout()?)?;
+    let purpose = "the same over 1 rank, for the digest of its output alone";
+    let over_1 = digest(&layer(purpose, ["--ranks", "1", "--check-tokens", "0"]).capture()?)?;
+    println!("{over_1}");
     if over_4 != over_1 {
         return Err(unexpected("the output over 4 ranks", &over_1, &over_4));
     }
     eprintln!("==> the output has the same bits over 4 ranks as over 1");
     Ok(ExitCode::SUCCESS)
+}
+
+/// The line of a report that tells the output's digest.
+fn digest(report: &str) -> Result<String> {
+    let line = report.lines().find(|line| line.starts_with(DIGEST)).map(str::to_owned);
+    line.ok_or_else(|| unexpected("the report", "a line with the digest", "none"))
 }
 
 fn unexpected(what: &str, expected: &str, got: &str) -> Error {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crate::cargo;
 use crate::error::{Error, Result};
 
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
@@ -208,7 +209,10 @@ impl Step {
     }
 
     fn command_line(&self) -> String {
-        let words = std::iter::once(self.command.get_program()).chain(self.command.get_args());
+        // The cargo that runs this program has a long path, and is found without it.
+        let program = self.command.get_program();
+        let program = if program == cargo::program() { OsStr::new("cargo") } else { program };
+        let words = std::iter::once(program).chain(self.command.get_args());
         words.map(|word| quote(&word.to_string_lossy())).collect::<Vec<_>>().join(" ")
     }
 }
@@ -253,6 +257,13 @@ mod tests {
         assert_eq!(quote("not binary(world)"), "'not binary(world)'");
         assert_eq!(quote("it's"), r"'it'\''s'");
         assert_eq!(quote(""), "''");
+    }
+
+    #[test]
+    fn cargo_is_shown_without_its_path() {
+        let step = Step::new("test", cargo::program()).args(["run", "--release"]);
+        assert_eq!(step.command_line(), "cargo run --release");
+        assert_eq!(Step::new("test", "/bin/true").command_line(), "/bin/true");
     }
 
     #[test]

@@ -13,6 +13,9 @@ use moekit::{Cpu, Error, Result};
 use crate::checkpoint::{DtypeArg, ShapeArgs};
 use crate::output::OutputArgs;
 
+/// Days of steps; every one is remembered.
+const MAX_STEPS: usize = 1_000_000_000;
+
 /// Run one MoE layer over many ranks: gate, dispatch, experts, combine.
 ///
 /// Prints the time, traffic and arithmetic of each stage beside this machine's limits, the load of the
@@ -202,6 +205,10 @@ impl MoeArgs {
             if value == 0 {
                 return Err(Error::value("moekit moe", arg, "at least 1", 0));
             }
+        }
+        if self.steps > MAX_STEPS {
+            let expected = format!("at most {MAX_STEPS}");
+            return Err(Error::value("moekit moe", "--steps", expected, self.steps));
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ mod reference;
 mod report;
 mod text;
 
+use std::io::Write;
 use std::sync::Arc;
 
 use moekit::comm::World;
@@ -40,7 +41,8 @@ fn run_threads(args: &MoeArgs) -> Result<Option<Report>> {
     first_failure(results)
 }
 
-/// The report, or the error of the rank that failed first: the others only say whom they waited for.
+/// The report, or the error of the rank that failed first. Others that only say whom they waited for are
+/// told where no rank knows more.
 fn first_failure(results: Vec<Result<Option<Report>>>) -> Result<Option<Report>> {
     let mut report = None;
     let mut failures = Vec::new();
@@ -51,16 +53,14 @@ fn first_failure(results: Vec<Result<Option<Report>>>) -> Result<Option<Report>>
         }
     }
     let is_cause = |error: &Error| !matches!(error, Error::Timeout { .. } | Error::PeerDied { .. });
-    let cause = failures.iter().position(|(_, error)| is_cause(error)).unwrap_or(0);
-    for (idx, (rank_idx, error)) in failures.iter().enumerate() {
-        if idx != cause {
-            eprintln!("rank {rank_idx}: {error}");
-        }
+    if let Some(idx) = failures.iter().position(|(_, error)| is_cause(error)) {
+        return Err(failures.swap_remove(idx).1);
     }
-    match failures.into_iter().nth(cause) {
-        Some((_, error)) => Err(error),
-        None => Ok(report),
+    while failures.len() > 1 {
+        let (rank_idx, error) = failures.remove(0);
+        let _ = writeln!(std::io::stderr(), "rank {rank_idx}: {error}");
     }
+    failures.pop().map_or(Ok(report), |(_, error)| Err(error))
 }
 
 #[cfg(feature = "mpi")]

@@ -170,10 +170,10 @@ impl<'a> Run<'a> {
         let is_first = world.rank_idx() == 0;
         tracing::info!(rank_idx = world.rank_idx(), pid = std::process::id(), "the steps begin");
         let bar = args.output.bar(args.steps as u64 + 1, "{spinner} step {pos}/{len} {elapsed}");
-        let mut steps = Vec::with_capacity(args.steps);
-        for step_idx in 0..=args.steps {
+        let mut steps = Vec::new();
+        for step_idx in 0..=args.steps as u64 {
             if is_first {
-                bar.set_position(step_idx as u64);
+                bar.set_position(step_idx);
             }
             world.barrier(OP)?;
             self.layer.forward(&self.stream, x.view(), self.out.view_mut())?;

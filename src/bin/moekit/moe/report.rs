@@ -62,17 +62,18 @@ pub struct LayerShape {
 #[derive(Debug, Serialize)]
 pub struct StageReport {
     pub name: &'static str,
-    /// Mean over ranks.
+    /// The stage's share of the step: every moment is divided equally among the ranks that are in the
+    /// step, so the stages of all ranks add up to the step. The rates refer to it.
     pub time_us: f64,
-    /// Time in which at least one rank was in the stage; the rates refer to it. Ranks share the machine,
-    /// so the other ranks' other stages slow it too.
-    pub span_us: f64,
+    /// From the stage's start to its end on a rank, waits and the time of ranks on the same cores
+    /// included; mean over ranks.
+    pub rank_us: f64,
     /// Of all ranks, as `bytes`.
     pub flops: u64,
     pub bytes: u64,
     pub gflop_per_s: f64,
     pub gb_per_s: f64,
-    /// The time that the limits allow, over `span_us`: 1 = at the limit.
+    /// The time that the limits allow, over `time_us`: 1 = at the limit.
     pub x_of_limit: f64,
 }
 
@@ -181,42 +182,54 @@ fn stages(
     step_idx: usize,
     limits: &Limits,
 ) -> Vec<StageReport> {
+    let times: Vec<&[f64]> = ranks.iter().map(|rank| &rank.stage_us[step_idx][..]).collect();
+    let shares = shares(&times);
     let stage = |(stage_idx, stage): (usize, Stage)| {
-        let times = ranks.iter().map(|rank| rank.stage_us[step_idx][stage_idx]);
-        let time_us = times.sum::<f64>() / ranks.len() as f64;
-        // All ranks leave the barrier before the step together.
-        let spans = ranks.iter().map(|rank| {
-            let start = rank.stage_us[step_idx][..stage_idx].iter().sum::<f64>();
-            (start, start + rank.stage_us[step_idx][stage_idx])
-        });
+        let rank_us = times.iter().map(|times| times[stage_idx]).sum::<f64>() / ranks.len() as f64;
         let loads = ranks.iter().map(|rank| rank.load(ranks.len()));
         let cost = loads.map(|load| model.config.stage_cost(stage, format, &load)).sum();
-        StageReport::new(stage.name(), [time_us, union(spans.collect())], cost, limits)
+        StageReport::new(stage.name(), [shares[stage_idx], rank_us], cost, limits)
     };
     let stages = Stage::ALL.into_iter().enumerate().map(stage);
-    stages.filter(|stage| stage.time_us > 0.0).collect()
+    stages.filter(|stage| stage.rank_us > 0.0).collect()
 }
 
-/// Length of what the intervals cover together.
-fn union(mut spans: Vec<(f64, f64)>) -> f64 {
-    spans.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let (mut covered, mut end) = (0.0, 0.0f64);
-    for (from, to) in spans {
-        covered += (to - from.max(end)).max(0.0);
-        end = end.max(to);
+/// Divides every moment of a step equally among the ranks that are in it; returns what each stage got.
+///
+/// `times` has each rank's `[num_stages]` times; all ranks leave the barrier before the step together.
+fn shares(times: &[&[f64]]) -> Vec<f64> {
+    let ends: Vec<Vec<f64>> = times
+        .iter()
+        .map(|times| {
+            let ends = times.iter().scan(0.0, |end, time| {
+                *end += time;
+                Some(*end)
+            });
+            ends.collect()
+        })
+        .collect();
+    let mut moments: Vec<f64> = ends.iter().flatten().copied().collect();
+    moments.sort_by(f64::total_cmp);
+    let mut shares = vec![0.0; times.first().map_or(0, |times| times.len())];
+    let mut from = 0.0;
+    for to in moments {
+        let current: Vec<usize> =
+            ends.iter().filter_map(|ends| ends.iter().position(|&end| end > from)).collect();
+        current.iter().for_each(|&stage| shares[stage] += (to - from) / current.len() as f64);
+        from = to;
     }
-    covered
+    shares
 }
 
 impl StageReport {
-    fn new(name: &'static str, [time_us, span_us]: [f64; 2], cost: Cost, limits: &Limits) -> Self {
+    fn new(name: &'static str, [time_us, rank_us]: [f64; 2], cost: Cost, limits: &Limits) -> Self {
         let (gflops, gigabytes) = (cost.flops as f64 / 1e9, cost.bytes as f64 / 1e9);
-        let seconds = span_us / 1e6;
+        let seconds = time_us / 1e6;
         let floor = (gflops / limits.fma_gflop_per_s).max(gigabytes / limits.memcpy_gb_per_s);
         Self {
             name,
             time_us,
-            span_us,
+            rank_us,
             flops: cost.flops,
             bytes: cost.bytes,
             gflop_per_s: gflops / seconds,
@@ -279,9 +292,15 @@ mod tests {
     }
 
     #[test]
-    fn overlapping_spans_count_once() {
-        assert_eq!(union(vec![(5.0, 6.0), (0.0, 2.0), (1.0, 3.0), (1.5, 2.5)]), 4.0);
-        assert_eq!(union(vec![]), 0.0);
+    fn every_moment_is_divided_among_the_ranks_in_the_step() {
+        assert_eq!(shares(&[&[1.0, 0.0, 3.0]]), [1.0, 0.0, 3.0]);
+        // Until 2 both ranks are in the first stage, until 4 in different ones, then one is alone.
+        assert_eq!(shares(&[&[2.0, 2.0], &[4.0, 3.0]]), [3.0, 4.0]);
+        let all = [[3.0, 0.5, 9.0], [0.1, 8.0, 0.0], [2.0, 2.0, 2.0]];
+        let step = 12.5;
+        let sum: f64 = shares(&all.each_ref().map(|times| &times[..])).iter().sum();
+        assert!((sum - step).abs() < 1e-12, "{sum}");
+        assert_eq!(shares(&[]), [0.0; 0]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ fn header(report: &Report) -> String {
     };
     format!(
         "layer {}: {} experts of {} x {}, {} per token, {} shared; {}, {} layout, reduce by {}\n\
-         {} tokens over {} ranks ({}){nodes}; {} backend, {}, {} threads\n\
+         {} tokens over {} {} ({}){nodes}; {} backend, {}, {} threads\n\
          limits measured here: FP32 FMA {:.0} GFLOP/s, memcpy {:.1} GB/s, read {:.1} GB/s\n",
         layer.layer_idx,
         layer.num_experts,
@@ -29,6 +29,7 @@ fn header(report: &Report) -> String {
         layer.reduce,
         report.num_tokens,
         report.num_ranks,
+        if report.num_ranks == 1 { "rank" } else { "ranks" },
         report.world,
         report.backend,
         report.simd,
@@ -60,7 +61,8 @@ fn stages(report: &Report) -> String {
     let tokens_per_s = report.tokens_per_s;
     text + &format!(
         "{:<14} {:>10.3}  {tokens_per_s:.0} tokens/s\n\
-         ms: mean of the ranks; rates: all ranks' work over the time in which any rank was in the stage\n",
+         ms: share of the step, every moment divided among the ranks in it; rates: all ranks' work in that time\n\
+         x of limit: 1 = as fast as FP32 FMA or memcpy allow; FP8 products are made of integers, which are faster\n",
         "total",
         report.total_us / 1e3
     )
