@@ -126,10 +126,8 @@ impl<'a> Packing<'a> {
                     let mut cost = light + price * first_heavy as f64;
                     let mut slots = first_heavy as f64;
                     for &w in &self.weights[first_heavy..] {
-                        let (heavy_cost, count) = cheapest_heavy(w, limit, price, |count| {
-                            (w - count * (limit - beta * others)).max(0.0)
-                        });
-                        cost += heavy_cost;
+                        let (own_cost, count) = cheapest_beside(w, limit, price, beta, others);
+                        cost += own_cost;
                         slots += count;
                     }
                     (cost, slots)
@@ -201,13 +199,19 @@ impl<F: Fn(f64) -> (f64, f64)> Penalty<F> {
     }
 }
 
-/// Cheapest number of replicas for an expert above half the limit, and what it costs.
-fn cheapest_heavy(w: f64, limit: f64, price: f64, penalty: impl Fn(f64) -> f64) -> (f64, f64) {
+/// Cheapest number of replicas for an expert above half the limit, and what it costs: a heavy replica
+/// what it leaves too little room for `others` replicas of `beta`, another one what it is below `beta`.
+fn cheapest_beside(w: f64, limit: f64, price: f64, beta: f64, others: f64) -> (f64, f64) {
     let mut best = (f64::INFINITY, 0.0);
     let mut count = least_count(w, limit);
     loop {
         let heavy = w > count * 0.5 * limit;
-        let cost = price * count + if heavy { penalty(count) } else { 0.0 };
+        let penalty = if heavy {
+            (w - count * (limit - beta * others)).max(0.0)
+        } else {
+            -(count * beta - w).max(0.0)
+        };
+        let cost = price * count + penalty;
         if cost < best.0 {
             best = (cost, count);
         }

@@ -137,6 +137,10 @@ impl Cluster {
             let gpu = self.gpus.get_mut(gpu_idx);
             gpu.ok_or_else(|| Error::value(OP, "failed_gpus", expected, gpu_idx))?.failed = true;
         }
+        if self.num_usable_slots() == 0 {
+            let got = "all GPUs that have slots";
+            return Err(Error::value(OP, "failed_gpus", "at least one GPU left", got));
+        }
         Self::new(self.gpus)
     }
 
@@ -218,7 +222,7 @@ mod tests {
         let pair = Cluster::uniform(4, 1, 2).expect("two GPUs");
         assert_eq!(
             message(pair.clone().with_failed(&[0, 1])),
-            "cluster: `num_gpus` is 2 GPUs with 0 usable slots, expected at least one usable slot"
+            "cluster: `failed_gpus` is all GPUs that have slots, expected at least one GPU left"
         );
         assert_eq!(
             message(pair.clone().with_failed(&[2])),

@@ -182,7 +182,8 @@ impl MigrationPlan {
         let round_us = |round: &Vec<Transfer>| {
             links.latency_us + round.iter().map(transfer_us).fold(0.0, f64::max)
         };
-        self.rounds.iter().map(round_us).sum()
+        // An empty sum of floats is -0.0.
+        self.rounds.iter().map(round_us).fold(0.0, |sum, us| sum + us)
     }
 }
 

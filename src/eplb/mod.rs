@@ -33,6 +33,6 @@ pub use migration::{LinkSpeeds, MigrationPlan, Transfer, break_even_steps, plan_
 pub use optimized::{OptimizedOptions, place_on_cluster};
 pub use params::{Policy, RebalanceParams, rebalance_experts};
 pub use placement::Placement;
-pub use read::{Trace, read_load, read_trace};
+pub use read::{Trace, read_load, read_placement, read_trace};
 pub use simulate::{SimulatedPolicy, SimulatedStep, Simulation, SimulationParams, simulate_trace};
 pub use split::{TokenSplit, split_tokens};

@@ -47,6 +47,59 @@ impl Placement {
         Self::with_replica_idx(physical_to_logical_map, &replica_idx, num_logical_experts)
     }
 
+    /// Takes both maps, so that replicas keep their order.
+    ///
+    /// # Shapes
+    ///
+    /// `physical_to_logical_map` INT32 `[num_layers][num_physical_experts]`;
+    /// `logical_to_physical_map` INT32 `[num_layers][num_logical_experts][max_replicas]`, padded
+    /// with -1.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Placement::new`]; [`Error::Value`] unless each map is the other's inverse.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use moekit::eplb::Placement;
+    ///
+    /// let placement = Placement::from_maps(&[vec![1, 0, 1]], &[vec![vec![1, -1], vec![2, 0]]])?;
+    /// assert_eq!(placement.replicas(0, 1), [2, 0]);
+    /// # Ok::<(), moekit::Error>(())
+    /// ```
+    pub fn from_maps(
+        physical_to_logical_map: &[Vec<i32>],
+        logical_to_physical_map: &[Vec<Vec<i32>>],
+    ) -> Result<Self> {
+        let num_logical_experts = logical_to_physical_map.first().map_or(0, Vec::len);
+        let ascending = Self::new(physical_to_logical_map, num_logical_experts)?;
+        if logical_to_physical_map.len() != ascending.num_layers() {
+            let expected = format!("{} layers", ascending.num_layers());
+            return Err(refuse_inverse(expected, logical_to_physical_map.len()));
+        }
+        let mut replica_idx = Vec::with_capacity(ascending.num_layers());
+        for (layer_idx, experts) in logical_to_physical_map.iter().enumerate() {
+            let mut ranks = vec![-1; ascending.num_physical_experts()];
+            for e in 0..num_logical_experts.max(experts.len()) {
+                let given = experts.get(e).map_or(&[][..], Vec::as_slice);
+                let num_slots = given.iter().position(|&slot| slot < 0).unwrap_or(given.len());
+                let (slots, padding) = given.split_at(num_slots);
+                let mut sorted = slots.to_vec();
+                sorted.sort_unstable();
+                if sorted != ascending.replicas(layer_idx, e) || padding.iter().any(|&p| p != -1) {
+                    let expected = format!("the slots of expert {e} in layer {layer_idx}, then -1");
+                    return Err(refuse_inverse(expected, format!("{given:?}")));
+                }
+                for (rank, &slot) in slots.iter().enumerate() {
+                    ranks[slot as usize] = rank as i32;
+                }
+            }
+            replica_idx.push(ranks);
+        }
+        Self::with_replica_idx(physical_to_logical_map, &replica_idx, num_logical_experts)
+    }
+
     /// As [`Placement::new`], with each slot's `replica_idx` given: `[num_layers,
     /// num_physical_experts]`, for every expert a permutation of `0..logical_count`.
     pub(super) fn with_replica_idx(
@@ -193,6 +246,10 @@ fn rows(values: &[i32], row_len: usize, row_idx: usize) -> &[i32] {
     values.chunks_exact(row_len).nth(row_idx).unwrap_or_default()
 }
 
+fn refuse_inverse(expected: impl ToString, got: impl ToString) -> Error {
+    Error::value("placement", "logical_to_physical_map", expected, got)
+}
+
 fn refuse(expected: impl ToString, got: impl ToString) -> Error {
     Error::value("placement", "physical_to_logical_map", expected, got)
 }
@@ -213,6 +270,25 @@ mod tests {
         assert_eq!(placement.replicas(1, 0), [0, 2, 4]);
         assert!(placement.replicas(1, 7).is_empty());
         assert!(placement.replicas(7, 0).is_empty());
+    }
+
+    #[test]
+    fn both_maps_together_keep_the_order_of_replicas() {
+        let (rows, inverse) = ([vec![1, 0, 1, -1]], [vec![vec![1, -1], vec![2, 0]]]);
+        let placement = Placement::from_maps(&rows, &inverse).expect("inverse maps");
+        assert_eq!(placement.logical_to_physical_map(), [1, -1, 2, 0]);
+        assert_eq!(placement.replica_idx(0), [1, 0, 0, -1]);
+        for wrong in [
+            vec![vec![vec![1, -1], vec![2, 1]]],
+            vec![vec![vec![1, -1], vec![2, 2]]],
+            vec![vec![vec![1, -1], vec![2, -1]]],
+            vec![vec![vec![1, -2], vec![2, 0]]],
+            vec![vec![vec![1, -1], vec![2, 0], vec![3, -1]]],
+            vec![inverse[0].clone(), inverse[0].clone()],
+            vec![],
+        ] {
+            assert!(Placement::from_maps(&rows, &wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -35,6 +35,72 @@ fn time_of(row: &[usize], weights: &[f64], cluster: &Cluster, allow_duplicates: 
     slowest
 }
 
+/// The bound that the tool states beside a placement that fills the slots in order of experts.
+fn bound_beside_a_bad_placement(weights: &[f64], counts: &[usize], cluster: &Cluster) -> f64 {
+    let row: Vec<i32> = counts.iter().enumerate().flat_map(|(e, &n)| vec![e as i32; n]).collect();
+    let load = ExpertLoad::new([weights.to_vec()]).expect("load");
+    let placement = Placement::new(&[row], weights.len()).expect("placement");
+    Balance::new(&load, &placement, cluster).expect("balance").layers[0].lower_bound
+}
+
+#[test]
+fn light_replicas_of_heavy_experts_count_as_light() {
+    // Two GPUs of 51 + 51/2 + 23.5 each, twice, and one of 40 + 40 + 20: all have 100.
+    let weights = [vec![51.0; 6], vec![23.5; 4], vec![40.0, 40.0, 20.0]].concat();
+    let counts = [vec![1; 4], vec![2; 2], vec![1; 7]].concat();
+    let cluster = Cluster::uniform(15, 1, 5).expect("cluster");
+    let bound = bound_beside_a_bad_placement(&weights, &counts, &cluster);
+    assert!((bound - 100.0).abs() < 1e-9, "the optimum is 100, the bound {bound}");
+}
+
+/// Fills GPUs to exactly 100 each: replicas on GPUs side by side, as given, while each keeps a slot,
+/// which an expert of its own then fills up.
+fn perfect_packing(
+    num_gpus: usize,
+    slots: usize,
+    draws: &[(f64, usize, usize)],
+) -> (Vec<f64>, Vec<usize>) {
+    let mut room = vec![(100.0, slots); num_gpus];
+    let (mut weights, mut counts) = (Vec::new(), Vec::new());
+    for &(part, count, first) in draws {
+        let count = count.min(num_gpus);
+        let gpus: Vec<usize> = (0..count).map(|i| (first + i) % num_gpus).collect();
+        if gpus.iter().all(|&gpu| room[gpu].1 > 1) {
+            let least = gpus.iter().map(|&gpu| room[gpu].0).fold(f64::INFINITY, f64::min);
+            // Halves, quarters and eighths leave no rounding behind.
+            let load = (part * least * 8.0).floor() / 8.0;
+            gpus.iter().for_each(|&gpu| room[gpu] = (room[gpu].0 - load, room[gpu].1 - 1));
+            weights.push(load * count as f64);
+            counts.push(count);
+        }
+    }
+    for (load, mut slots) in room {
+        while slots > 0 {
+            weights.push(if slots == 1 { load } else { 0.0 });
+            counts.push(1);
+            slots -= 1;
+        }
+    }
+    (weights, counts)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn where_all_gpus_can_be_equal_the_bound_is_the_mean(
+        num_gpus in 1..12usize,
+        slots in 1..6usize,
+        draws in prop::collection::vec(
+            (prop_oneof![0.0..1.0f64, 0.45..0.6f64, 0.2..0.3f64], 1..5usize, 0..12usize), 0..60),
+    ) {
+        let (weights, counts) = perfect_packing(num_gpus, slots, &draws);
+        let cluster = Cluster::uniform(num_gpus * slots, 1, num_gpus).expect("cluster");
+        let bound = bound_beside_a_bad_placement(&weights, &counts, &cluster);
+        prop_assert!((bound - 100.0).abs() < 1e-6, "the optimum is 100, the bound {bound}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 

@@ -1,6 +1,8 @@
 //! The command `moekit`: what scripts and newcomers rely on.
 
 mod checkpoint;
+mod eplb;
+mod guides;
 mod info;
 mod moe;
 #[cfg(feature = "mpi")]
@@ -9,14 +11,20 @@ mod mpi;
 #[path = "../common/mpirun.rs"]
 mod mpirun;
 
+use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
 
 /// Runs `moekit` with words.
 fn moekit(args: &[&str]) -> Output {
+    moekit_in(Path::new("."), args)
+}
+
+/// Runs `moekit` in a folder.
+fn moekit_in(folder: &Path, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_moekit"));
-    command.args(args).output().expect("moekit runs")
+    command.args(args).current_dir(folder).output().expect("moekit runs")
 }
 
 /// Runs `moekit`, which must succeed, and parses what it prints.

@@ -2,6 +2,7 @@
 
 use std::process::{Command, Output};
 
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 fn moekit(args: &str) -> Output {
@@ -58,32 +59,32 @@ fn what_json_prints_is_a_schedule_that_file_takes() {
 #[test]
 fn bad_input_names_the_argument_and_exits_with_2() {
     let cases = [
-        ("--schedule dualpipe --ranks 4 --chunks 6", "chunks"),
-        ("--schedule dualpipe --ranks 3 --chunks 12", "ranks"),
-        ("--schedule dualpipe --ranks 4 --chunks 9", "chunks"),
-        ("--schedule dualpipev --ranks 4 --chunks 7", "chunks"),
-        ("--schedule interleaved --ranks 4 --chunks 6", "chunks"),
-        ("--schedule interleaved --ranks 4 --chunks 8 --virtual-stages 1", "virtual_stages"),
-        ("--schedule 1f1b --ranks 0 --chunks 6", "ranks"),
-        ("--schedule 1f1b --ranks 2 --chunks 0", "chunks"),
-        ("--schedule 1f1b --ranks -1 --chunks 4", "-1"),
-        ("--schedule 1f1b --ranks 99999999999 --chunks 4", "ranks"),
-        ("--schedule none --ranks 2 --chunks 4", "schedule"),
-        ("--schedule 1f1b --ranks 2 --chunks 4 --f -1", "f_us"),
-        ("--schedule 1f1b --ranks 2 --chunks 4 --w nan", "w_us"),
-        ("--schedule 1f1b --ranks 2 --chunks 4 --b 1 --w 2", "w_us"),
-        ("--schedule 1f1b --ranks 2 --chunks 4 --latency -1", "latency_us"),
-        ("--schedule 1f1b --ranks 2 --chunks 4 --bandwidth 0", "bandwidth_gbps"),
-        ("--schedule 1f1b --ranks 2 --chunks 4 --jitter 2", "jitter"),
-        ("--schedule 1f1b --ranks 2 --chunks 4 --slow-rank 2:1.5", "slow_rank"),
+        ("--schedule dualpipe --ranks 4 --chunks 6", "--chunks"),
+        ("--schedule dualpipe --ranks 3 --chunks 12", "--ranks"),
+        ("--schedule dualpipe --ranks 4 --chunks 9", "--chunks"),
+        ("--schedule dualpipev --ranks 4 --chunks 7", "--chunks"),
+        ("--schedule interleaved --ranks 4 --chunks 6", "--chunks"),
+        ("--schedule interleaved --ranks 4 --chunks 8 --virtual-stages 1", "--virtual-stages"),
+        ("--schedule 1f1b --ranks 0 --chunks 6", "--ranks"),
+        ("--schedule 1f1b --ranks 2 --chunks 0", "--chunks"),
+        ("--schedule 1f1b --ranks -1 --chunks 4", "--ranks"),
+        ("--schedule 1f1b --ranks 99999999999 --chunks 4", "--ranks"),
+        ("--schedule none --ranks 2 --chunks 4", "--schedule"),
+        ("--schedule 1f1b --ranks 2 --chunks 4 --f -1", "`--f` is -1"),
+        ("--schedule 1f1b --ranks 2 --chunks 4 --w nan", "`--w`"),
+        ("--schedule 1f1b --ranks 2 --chunks 4 --b 1 --w 2", "`--w`"),
+        ("--schedule 1f1b --ranks 2 --chunks 4 --latency -1", "--latency"),
+        ("--schedule 1f1b --ranks 2 --chunks 4 --bandwidth 0", "--bandwidth"),
+        ("--schedule 1f1b --ranks 2 --chunks 4 --jitter 2", "--jitter"),
+        ("--schedule 1f1b --ranks 2 --chunks 4 --slow-rank 2:1.5", "`--slow-rank`"),
         ("--schedule 1f1b --ranks 2 --chunks 4 --slow-rank two", "--slow-rank"),
-        ("--schedule 1f1b --ranks 2 --chunks 4 --kept-for-weights 2", "kept_for_weights"),
+        ("--schedule 1f1b --ranks 2 --chunks 4 --kept-for-weights 2", "--kept-for-weights"),
         ("--schedule 1f1b --ranks 2 --chunks 4 --max-activations 1", "rank 0, op 1 (`F0`)"),
         ("--schedule dualpipe --ranks 4 --chunks 8 --recv-buffers 0", "deadlock"),
         ("--schedule 1f1b --ranks 2 --chunks 4 --times /no/such/file", "/no/such/file"),
         ("--file /no/such/file", "/no/such/file"),
         ("--schedule 1f1b --chunks 4", "--ranks"),
-        ("--search --ranks 4 --chunks 8 --memory-limit -1", "memory_limit_bytes"),
+        ("--search --ranks 4 --chunks 8 --memory-limit -1", "--memory-limit"),
     ];
     for (args, named) in cases {
         let output = moekit(args);
@@ -116,7 +117,7 @@ fn times_by_rank_come_from_a_file() {
         moekit(&format!("--schedule gpipe --ranks 2 --chunks 3 --times {}", path.display()));
     let stderr = String::from_utf8(output.stderr).expect("UTF-8");
     assert!(
-        stderr.contains("`times` is a list of 1, expected one entry for each of 2 ranks"),
+        stderr.contains("`--times` is a list of 1, expected one entry for each of 2 ranks"),
         "{stderr}"
     );
 }
@@ -146,4 +147,32 @@ fn slow_ranks_jitter_and_messages_change_the_makespan() {
     assert!(makespan("--latency 0.5") > 33.0);
     assert!(makespan("--bandwidth 1 --message-bytes 500") > 33.0);
     assert_ne!(makespan("--jitter 0.1"), makespan("--jitter 0.1 --seed 1"));
+}
+
+proptest! {
+    // Each case starts the command.
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn no_damaged_file_of_times_or_parts_makes_the_command_panic(
+        which in any::<bool>(),
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+        cut in 0..4usize,
+    ) {
+        let (flag, mut bytes) = match which {
+            true => ("--times", br#"[{"f": 1, "b": 2e0, "w": 1}, [{"f": 1, "b": 2, "w": 1, "fb": 3}, {"f": 0, "b": 0, "w": 0}]]"#.to_vec()),
+            false => ("--overlap", include_bytes!("../golden/pipeline/layer.json").to_vec()),
+        };
+        bytes.truncate(bytes.len() - cut);
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("damaged.json");
+        std::fs::write(&path, &bytes).expect("write");
+        let args = format!("--schedule gpipe --ranks 2 --chunks 3 {flag} {}", path.display());
+        let output = moekit(&args);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        prop_assert!(matches!(output.status.code(), Some(0 | 2)), "{stderr}");
+    }
 }

@@ -5,7 +5,6 @@ mod command;
 mod drawings;
 mod files;
 mod golden;
-mod guide;
 mod laws;
 mod mutations;
 mod overlap;

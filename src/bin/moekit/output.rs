@@ -1,6 +1,7 @@
 //! How commands print: text or JSON, progress on a terminal.
 
 use std::io::{ErrorKind, Write};
+use std::path::Path;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -30,11 +31,7 @@ impl OutputArgs {
         if !page.ends_with('\n') {
             page.push('\n');
         }
-        // A reader that has gone away is no error.
-        match std::io::stdout().write_all(page.as_bytes()) {
-            Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(stdout_error(error)),
-            _ => Ok(()),
-        }
+        print(|out| out.write_all(page.as_bytes()))
     }
 
     /// A bar over `total` steps or bytes; drawn on a terminal alone.
@@ -45,6 +42,33 @@ impl OutputArgs {
         // NOTE: indicatif draws on stderr, and nothing where that is no terminal.
         let style = ProgressStyle::with_template(template).unwrap_or(ProgressStyle::default_bar());
         ProgressBar::new(total).with_style(style)
+    }
+}
+
+/// Writes to the standard output; a reader that has gone away is no error.
+pub fn print(write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    match write(&mut out).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(stdout_error(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Writes a picture or a trace.
+pub fn write_file(path: &Path, content: &str) -> Result<()> {
+    std::fs::write(path, content).map_err(|error| Error::io("moekit", path, error))
+}
+
+/// Names the flag where an error names the library's argument.
+pub fn with_flag(error: Error, flag_of: impl Fn(&'static str) -> &'static str) -> Error {
+    match error {
+        Error::Value { op, arg, expected, got } => {
+            Error::Value { op, arg: flag_of(arg), expected, got }
+        }
+        Error::Shape { op, arg, expected, got } => {
+            Error::Shape { op, arg: flag_of(arg), expected, got }
+        }
+        other => other,
     }
 }
 

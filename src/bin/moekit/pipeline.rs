@@ -4,9 +4,6 @@ mod args;
 mod report;
 mod search;
 
-use std::io::{ErrorKind, Write};
-use std::path::Path;
-
 use moekit::pipeline::{
     Overlap, Schedule, Simulation, check, chrome_trace, gantt_svg, gantt_text, overlap_events,
     overlap_text, simulate,
@@ -17,8 +14,14 @@ use serde_json::Value;
 pub use args::PipelineArgs;
 use report::Report;
 
+use crate::output::{print, with_flag, write_file};
+
 /// Runs the command; bad input is an error.
 pub fn run(args: &PipelineArgs) -> Result<()> {
+    report(args).map_err(|error| with_flag(error, |arg| args.flag_of(arg)))
+}
+
+fn report(args: &PipelineArgs) -> Result<()> {
     let overlap = args.overlap()?;
     if args.search {
         return search::run(args, overlap.as_ref());
@@ -36,14 +39,14 @@ pub fn run(args: &PipelineArgs) -> Result<()> {
     let report =
         Report { schedule: &schedule, costs: &costs, proof, simulation, overlap: overlap.as_ref() };
     if args.json {
-        print(&format!("{}\n", report.json()))
+        print(|out| writeln!(out, "{}", report.json()))
     } else {
         let (columns, colour) = (args.columns(), args.colour());
         let mut drawing = gantt_text(&schedule, &report.simulation, columns, colour);
         if let Some(overlap) = &overlap {
             drawing = format!("{}\n{drawing}", overlap_text(overlap, columns, colour));
         }
-        print(&format!("{}\n{drawing}\n{}", report.headline(), report.table()))
+        print(|out| write!(out, "{}\n{drawing}\n{}", report.headline(), report.table()))
     }
 }
 
@@ -53,18 +56,4 @@ fn trace(schedule: &Schedule, simulation: &Simulation, overlap: Option<&Overlap>
         events.extend(overlap_events(overlap));
     }
     trace
-}
-
-fn write_file(path: &Path, content: &str) -> Result<()> {
-    std::fs::write(path, content).map_err(|source| Error::io("moekit pipeline", path, source))
-}
-
-/// Prints to the standard output; a reader that has gone away is no error.
-fn print(text: &str) -> Result<()> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Error::io("moekit pipeline", "standard output", error))
-        }
-        _ => Ok(()),
-    }
 }

@@ -63,19 +63,27 @@ impl NodeGroups {
         node.num_slots / largest.max(1)
     }
 
-    /// Returns each node's GPUs and experts: heaviest group first onto the node that it leaves
-    /// fastest, then moves and exchanges while the slowest node gets faster.
-    pub fn assign(&self, weights: &[f64]) -> Vec<(Vec<usize>, Vec<u32>)> {
+    /// Returns assignments worth trying, each a list of every node's GPUs and experts.
+    ///
+    /// The first evens out the loads alone. A node that takes more groups than others has fewer slots
+    /// left for replicas, so the second gives every node as many groups where that is possible.
+    pub fn assignments(&self, weights: &[f64]) -> Vec<Vec<(Vec<usize>, Vec<u32>)>> {
         let load = |group: &Range<u32>| -> f64 {
             weights[group.start as usize..group.end as usize].iter().sum()
         };
         let loads: Vec<f64> = self.groups.iter().map(load).collect();
-        let mut assignment = Assignment::greedy(self, &loads);
-        for _ in 0..MAX_STEPS {
-            if !assignment.improve() {
-                break;
-            }
-        }
+        let room: Vec<usize> = self.nodes.iter().map(|node| self.max_groups(node)).collect();
+        let free = Assignment::best(self, &loads, room.clone());
+        let num_usable = room.iter().filter(|&&room| room > 0).count().max(1);
+        let most = self.groups.len().div_ceil(num_usable);
+        let even: Vec<usize> = room.iter().map(|&room| room.min(most)).collect();
+        let needs_even = free.groups.iter().any(|groups| groups.len() > most)
+            && even.iter().sum::<usize>() >= self.groups.len();
+        let even = needs_even.then(|| Assignment::best(self, &loads, even));
+        std::iter::once(free).chain(even).map(|assignment| self.nodes_of(&assignment)).collect()
+    }
+
+    fn nodes_of(&self, assignment: &Assignment<'_>) -> Vec<(Vec<usize>, Vec<u32>)> {
         self.nodes
             .iter()
             .zip(&assignment.groups)
@@ -110,12 +118,24 @@ struct Assignment<'a> {
 }
 
 impl<'a> Assignment<'a> {
-    fn greedy(all: &NodeGroups, loads: &'a [f64]) -> Self {
+    /// Puts the heaviest group first onto the node that it leaves fastest, then moves and exchanges
+    /// groups while the slowest node gets faster; `room` is the most groups of each node.
+    fn best(all: &NodeGroups, loads: &'a [f64], room: Vec<usize>) -> Self {
+        let mut assignment = Self::greedy(all, loads, room);
+        for _ in 0..MAX_STEPS {
+            if !assignment.improve() {
+                break;
+            }
+        }
+        assignment
+    }
+
+    fn greedy(all: &NodeGroups, loads: &'a [f64], room: Vec<usize>) -> Self {
         let num_nodes = all.nodes.len();
         let mut assignment = Self {
             loads,
             speeds: all.nodes.iter().map(|node| node.speed.max(f64::MIN_POSITIVE)).collect(),
-            room: all.nodes.iter().map(|node| all.max_groups(node)).collect(),
+            room,
             groups: vec![Vec::new(); num_nodes],
             node_loads: vec![0.0; num_nodes],
         };

@@ -92,24 +92,53 @@ pub fn place_on_cluster(
         .enumerate()
         .map(|(layer_idx, &load)| {
             let weights: Vec<f64> = load.iter().map(|&w| f64::from(w)).collect();
-            let held = place_layer(&weights, cluster, &groups, options);
+            let strict = OptimizedOptions { allow_duplicates: false, ..*options };
+            let held = place_layer(&weights, cluster, &groups, &strict);
+            let mut row = row_of(cluster, &held);
+            if options.allow_duplicates {
+                let held = place_layer(&weights, cluster, &groups, options);
+                row = better_of(row, Some(&row_of(cluster, &held)), &weights, cluster, true);
+            }
             let given =
                 reference.as_ref().map(|placement| placement.physical_to_logical(layer_idx));
-            better_of(row_of(cluster, &held), given, &weights, cluster, options.allow_duplicates)
+            better_of(row, given, &weights, cluster, options.allow_duplicates)
         })
         .collect();
     Placement::new(&rows, num_experts)
 }
 
-/// Returns the experts on each GPU of the cluster.
+/// Returns the experts on each GPU of the cluster, under the best assignment of groups to nodes.
 fn place_layer(
     weights: &[f64],
     cluster: &Cluster,
     groups: &NodeGroups,
     options: &OptimizedOptions,
 ) -> Vec<Vec<u32>> {
+    let mut placed = groups
+        .assignments(weights)
+        .into_iter()
+        .map(|nodes| place_on_nodes(weights, cluster, nodes, options));
+    let first = placed.next().unwrap_or_default();
+    placed.fold(first, |best, next| {
+        let time = |held: &Vec<Vec<u32>>| time_of(weights, cluster, held.clone());
+        if time(&next) < time(&best) { next } else { best }
+    })
+}
+
+/// Returns the time of the slowest GPU.
+fn time_of(weights: &[f64], cluster: &Cluster, held: Vec<Vec<u32>>) -> f64 {
+    let pool = Pool::of(cluster, &(0..cluster.num_gpus()).collect::<Vec<_>>(), true);
+    State::from_held(weights, &pool, held).slowest().1
+}
+
+fn place_on_nodes(
+    weights: &[f64],
+    cluster: &Cluster,
+    nodes: Vec<(Vec<usize>, Vec<u32>)>,
+    options: &OptimizedOptions,
+) -> Vec<Vec<u32>> {
     let mut held = vec![Vec::new(); cluster.num_gpus()];
-    for (gpus, experts) in groups.assign(weights) {
+    for (gpus, experts) in nodes {
         let pool = Pool::of(cluster, &gpus, options.allow_duplicates);
         let node_weights: Vec<f64> = experts.iter().map(|&e| weights[e as usize]).collect();
         let mut state = initial::pack(&node_weights, &pool);

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::{Trace, check_steps};
-use crate::eplb::ExpertLoad;
+use crate::eplb::{ExpertLoad, Placement};
 use crate::{Error, Result};
 
 pub(super) fn load(path: &Path, bytes: &[u8]) -> Result<ExpertLoad> {
@@ -19,6 +19,33 @@ pub(super) fn trace(path: &Path, bytes: &[u8]) -> Result<Trace> {
     let steps = file.list(file.body(&value)?, "")?;
     let load = |(i, step)| file.matrix(step, &format!("[{i}]"));
     check_steps(steps.iter().enumerate().map(load).collect::<Result<_>>()?)
+}
+
+pub(super) fn placement(path: &Path, bytes: &[u8], num_experts: usize) -> Result<Placement> {
+    let problem =
+        |problem: String| Error::Format { path: path.into(), format: "placement (JSON)", problem };
+    let mut value: Value =
+        serde_json::from_slice(bytes).map_err(|error| problem(error.to_string()))?;
+    let (rows, inverse) = match &mut value {
+        Value::Object(map) => {
+            let key = "physical_to_logical_map";
+            let rows = map.remove(key).ok_or_else(|| problem(format!("no key \"{key}\"")))?;
+            (rows, map.remove("logical_to_physical_map"))
+        }
+        bare => (bare.take(), None),
+    };
+    let rows: Vec<Vec<i32>> =
+        serde_json::from_value(rows).map_err(|error| problem(error.to_string()))?;
+    let Some(inverse) = inverse else { return Placement::new(&rows, num_experts) };
+    let inverse: Vec<Vec<Vec<i32>>> =
+        serde_json::from_value(inverse).map_err(|error| problem(error.to_string()))?;
+    let placement = Placement::from_maps(&rows, &inverse)?;
+    let got = placement.num_logical_experts();
+    if got != num_experts {
+        let expected = format!("{num_experts} experts");
+        return Err(Error::value("read_placement", "logical_to_physical_map", expected, got));
+    }
+    Ok(placement)
 }
 
 struct File<'a> {

@@ -1,4 +1,4 @@
-//! Expert loads and traces from files: JSON, CSV or safetensors, by extension.
+//! Expert loads and traces from files: JSON, CSV or safetensors, by extension; placements from JSON.
 
 mod csv;
 mod json;
@@ -6,7 +6,7 @@ mod tensors;
 
 use std::path::Path;
 
-use super::ExpertLoad;
+use super::{ExpertLoad, Placement};
 use crate::{Error, Result};
 
 /// Most values that a file may hold: bounds the memory that a malformed file can ask for.
@@ -65,6 +65,26 @@ pub fn read_trace(path: impl AsRef<Path>) -> Result<Trace> {
         Format::Safetensors => tensors::trace(path, &bytes),
         Format::Json => json::trace(path, &bytes),
     }
+}
+
+/// Reads a placement.
+///
+/// # Shapes
+///
+/// JSON: `{"physical_to_logical_map": [[..], ..]}` or `[[..], ..]`,
+/// `[num_layers][num_physical_experts]`, -1 = empty slot. With `"logical_to_physical_map"` beside it,
+/// `[num_layers][num_logical_experts][max_replicas]`, padded with -1, replicas keep their order;
+/// without, they ascend by slot. Other keys are ignored.
+///
+/// # Errors
+///
+/// [`Error::Io`] if the file cannot be read, [`Error::Format`] if it does not parse,
+/// [`Error::Value`] for maps that [`Placement::new`] or [`Placement::from_maps`] refuses, or of another
+/// number of experts.
+pub fn read_placement(path: impl AsRef<Path>, num_logical_experts: usize) -> Result<Placement> {
+    let path = path.as_ref();
+    let bytes = std::fs::read(path).map_err(|error| Error::io("read_placement", path, error))?;
+    json::placement(path, &bytes, num_logical_experts)
 }
 
 enum Format {

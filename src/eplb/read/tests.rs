@@ -130,9 +130,31 @@ fn tensors_of_every_dtype_read_and_others_are_refused() {
 }
 
 #[test]
+fn a_placement_reads_with_and_without_its_inverse() {
+    let read = |text: &str| json::placement(Path::new("f.json"), text.as_bytes(), 2);
+    let rows = r#""physical_to_logical_map": [[1, 0, 1]]"#;
+    let bare = read("[[1, 0, 1]]").expect("bare");
+    assert_eq!(bare, read(&format!("{{{rows}}}")).expect("keyed"));
+    assert_eq!(bare.replicas(0, 1), [0, 2]);
+    let inverse = r#""logical_to_physical_map": [[[1, -1], [2, 0]]]"#;
+    let both = read(&format!("{{{rows}, {inverse}, \"balance\": {{}}}}")).expect("both maps");
+    assert_eq!(both.replicas(0, 1), [2, 0]);
+    assert_eq!(
+        message(read("{}")),
+        "f.json: not a valid placement (JSON): no key \"physical_to_logical_map\""
+    );
+    let more = r#"{"physical_to_logical_map": [[0]], "logical_to_physical_map": [[[0]]]}"#;
+    assert_eq!(
+        message(read(more)),
+        "read_placement: `logical_to_physical_map` is 1, expected 2 experts"
+    );
+}
+
+#[test]
 fn a_missing_file_is_an_io_error_with_its_path() {
     let path = PathBuf::from("no/such/file.json");
     assert!(message(read_load(&path)).starts_with("read_load: no/such/file.json: "));
+    assert!(message(read_placement(&path, 1)).starts_with("read_placement: no/such/file.json: "));
     assert!(message(read_trace(&path)).starts_with("read_trace: no/such/file.json: "));
 }
 
@@ -144,7 +166,7 @@ proptest! {
 
     #[test]
     fn no_damaged_file_makes_a_reader_panic(
-        which in 0..4usize,
+        which in 0..5usize,
         cut in 0..200usize,
         at in 0..200usize,
         byte in any::<u8>(),
@@ -158,6 +180,8 @@ proptest! {
             b"{\"weight\": [[1, 2.5e3], [0, 4]], \"x\": null}".to_vec(),
             b"step,layer,expert,count\n0,0,1,3\n1,1,0,7\n".to_vec(),
             b"[[[1, 2], [3, 4]], [[5, 6], [7, 8]]]".to_vec(),
+            br#"{"physical_to_logical_map": [[1, 0, 1]],
+                "logical_to_physical_map": [[[1, -1], [2, 0]]]}"#.to_vec(),
             tensors,
         ][which].clone();
         bytes.truncate(bytes.len().saturating_sub(cut % 8));
@@ -177,5 +201,8 @@ fn read_all(bytes: &[u8]) {
     let traces = [json::trace(path, bytes), csv::trace(path, bytes), tensors::trace(path, bytes)];
     for trace in traces.into_iter().flatten() {
         assert!(!trace.is_empty());
+    }
+    if let Ok(placement) = json::placement(path, bytes, 2) {
+        assert_eq!(placement.num_logical_experts(), 2);
     }
 }

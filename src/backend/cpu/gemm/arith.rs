@@ -35,6 +35,40 @@ pub(super) trait Arith<M: Operand>: Copy + Send + Sync {
 
     /// Adds one K-block's products to `tile.acc`.
     fn multiply(self, tile: Tile<'_, Self::Packed>);
+
+    /// Columns that [`Arith::add_block`] is given at once for this many rows; divides `PANEL`.
+    fn num_cols_at_once(_num_rows: usize) -> usize {
+        Self::PANEL
+    }
+
+    /// Adds one K-block's products to `step.acc`, by way of a packed panel unless there is a better one.
+    fn add_block(self, step: Step<'_, M, Self::Packed>) {
+        self.pack_and_multiply(step);
+    }
+
+    /// Packs the columns, then multiplies.
+    fn pack_and_multiply(self, step: Step<'_, M, Self::Packed>) {
+        let Step { b, cols, block, ahead, a, a_factors, panel, acc } = step;
+        let PanelMut { packed, factors } = panel;
+        self.pack_panel(b, cols, block, ahead, PanelMut { packed, factors });
+        self.multiply(Tile { a, a_factors, b: packed, b_factors: factors, acc, k_len: block.len });
+    }
+}
+
+/// One K-block's work before B is packed: all rows of a task times some columns.
+pub(super) struct Step<'a, M, P> {
+    pub(super) b: &'a M,
+    pub(super) cols: Range<usize>,
+    pub(super) block: KBlock,
+    pub(super) ahead: Ahead,
+    /// `[num_rows, 128]`, as packed by `pack_row`; aligned to 64 bytes.
+    pub(super) a: &'a [P],
+    /// `[num_rows]`.
+    pub(super) a_factors: &'a [f32],
+    /// Room for the columns, packed.
+    pub(super) panel: PanelMut<'a, P>,
+    /// `[num_rows, PANEL]`, added to.
+    pub(super) acc: &'a mut [f32],
 }
 
 /// Columns in a K-block that will be packed soon.

@@ -10,7 +10,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::BLOCK_K;
-use super::arith::{Ahead, Arith, PanelMut, Tile};
+use super::arith::{Ahead, Arith, PanelMut, Step};
 use super::scratch::{Scratch, with_offsets, with_scratch};
 use super::view::{KBlock, Operand, SharedOut};
 
@@ -127,20 +127,21 @@ fn run_task<M: Operand, A: Arith<M>>(
         }
     }
 
-    for panel in panels {
-        let cols = panel * A::PANEL..p.n.min((panel + 1) * A::PANEL);
+    let width = A::num_cols_at_once(num_rows);
+    let last_col = p.n.min(panels.end * A::PANEL);
+    for first_col in (panels.start * A::PANEL..last_col).step_by(width) {
+        let cols = first_col..last_col.min(first_col + width);
         acc.fill(0.0);
         for block in KBlock::all(p.k) {
-            let ahead = ahead(p, cols.clone(), A::PANEL, block.idx + PREFETCH_BLOCKS);
-            let panel = PanelMut { packed: b, factors: b_factors };
-            arith.pack_panel(&p.b, cols.clone(), block, ahead, panel);
-            arith.multiply(Tile {
+            arith.add_block(Step {
+                b: &p.b,
+                cols: cols.clone(),
+                block,
+                ahead: ahead(p, cols.clone(), width, block.idx + PREFETCH_BLOCKS),
                 a: &a[block.idx * num_rows * BLOCK_K..][..num_rows * BLOCK_K],
                 a_factors: &a_factors[block.idx * num_rows..][..num_rows],
-                b,
-                b_factors,
+                panel: PanelMut { packed: b, factors: b_factors },
                 acc,
-                k_len: block.len,
             });
         }
         for (row, sums) in rows.clone().zip(acc.chunks_exact(A::PANEL)) {
@@ -151,10 +152,10 @@ fn run_task<M: Operand, A: Arith<M>>(
     }
 }
 
-/// Where a panel's K-block lies; what passes the end of K counts on in the next panel, which the same or
-/// another task takes next.
-fn ahead<M>(p: &Product<'_, M>, cols: Range<usize>, panel: usize, block_idx: usize) -> Ahead {
+/// Where some columns' K-block lies; what passes the end of K counts on in the next columns, which the same
+/// or another task takes next.
+fn ahead<M>(p: &Product<'_, M>, cols: Range<usize>, width: usize, block_idx: usize) -> Ahead {
     let num_blocks = p.k.div_ceil(BLOCK_K);
-    let first_col = cols.start + block_idx / num_blocks * panel;
-    Ahead { cols: first_col..p.n.min(first_col + panel), block_idx: block_idx % num_blocks }
+    let first_col = cols.start + block_idx / num_blocks * width;
+    Ahead { cols: first_col..p.n.min(first_col + width), block_idx: block_idx % num_blocks }
 }

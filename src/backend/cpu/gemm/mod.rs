@@ -35,7 +35,7 @@ use driver::{Product, multiply_all};
 use view::SharedOut;
 
 pub(crate) use segments::{BadEntry, Segment, from_grouped_layout, from_offsets, with_segments};
-pub(crate) use view::{BLOCK_K, Bf16Mat, Fp8Mat, Operand, OutMat, ScaleMat};
+pub(crate) use view::{BLOCK_K, Bf16Mat, Fp8Mat, Operand, OutMat, RowsPerScale, ScaleMat};
 
 /// Padding rows that one task clears.
 const ROWS_PER_CLEAR: usize = 16;

@@ -1,8 +1,8 @@
 //! The backend's stages: checked arguments to raw operands.
 
 use super::{
-    BadEntry, Bf16Mat, Extents, Fp8Mat, OutMat, OutStrides, ScaleMat, Segment, from_grouped_layout,
-    from_offsets, with_segments,
+    BadEntry, Bf16Mat, Extents, Fp8Mat, OutMat, OutStrides, RowsPerScale, ScaleMat, Segment,
+    from_grouped_layout, from_offsets, with_segments,
 };
 use crate::backend::cpu::{Cpu, CpuStream};
 use crate::error::{Error, Result};
@@ -12,9 +12,6 @@ use crate::gemm::{
 };
 use crate::num::bf16;
 use crate::tensor::{Layout, QuantRef, TensorRef};
-
-/// Rows of B that one scale covers.
-const B_ROWS_PER_SCALE: usize = 128;
 
 impl Cpu {
     pub(in crate::backend::cpu) fn dense(&self, args: GemmArgs<'_, Cpu>) -> Result<()> {
@@ -26,8 +23,8 @@ impl Cpu {
         match operands {
             Operands::Fp8 { a, b } => {
                 let (a, b) = (a.split_rows(1)?, b.split_rows(1)?);
-                let b = fp8_matrix(&b, 0, B_ROWS_PER_SCALE);
-                super::gemm_nt(self.simd, fp8_matrix(&a, 0, 1), b, d, extents);
+                let b = fp8_matrix(&b, 0, RowsPerScale::Block);
+                super::gemm_nt(self.simd, fp8_matrix(&a, 0, RowsPerScale::One), b, d, extents);
             }
             Operands::Bf16 { a, b } => {
                 let (a, b) = (a.split_rows(1)?, b.split_rows(1)?);
@@ -53,8 +50,8 @@ impl Cpu {
             match operands {
                 Operands::Fp8 { a, b } => {
                     let a = a.split_rows(1)?;
-                    let b = |group| fp8_matrix(&b, group, B_ROWS_PER_SCALE);
-                    let a = fp8_matrix(&a, 0, 1);
+                    let b = |group| fp8_matrix(&b, group, RowsPerScale::Block);
+                    let a = fp8_matrix(&a, 0, RowsPerScale::One);
                     super::m_grouped_gemm_nt_contiguous(self.simd, a, b, segments, d, extents);
                 }
                 Operands::Bf16 { a, b } => {
@@ -85,8 +82,8 @@ impl Cpu {
         let d = (out_mat(&mut out), strides);
         match operands {
             Operands::Fp8 { a, b } => {
-                let a = |group| fp8_matrix(&a, group, 1);
-                let b = |group| fp8_matrix(&b, group, B_ROWS_PER_SCALE);
+                let a = |group| fp8_matrix(&a, group, RowsPerScale::One);
+                let b = |group| fp8_matrix(&b, group, RowsPerScale::Block);
                 super::m_grouped_gemm_nt_masked(self.simd, a, b, masked_m, d, extents);
             }
             Operands::Bf16 { a, b } => {
@@ -161,7 +158,11 @@ fn out_strides(layout: Layout<3>) -> OutStrides {
     OutStrides { row, group }
 }
 
-fn fp8_matrix<'a>(stack: &QuantRef<'a, Cpu, 3>, group: usize, rows_per_scale: usize) -> Fp8Mat<'a> {
+fn fp8_matrix<'a>(
+    stack: &QuantRef<'a, Cpu, 3>,
+    group: usize,
+    rows_per_scale: RowsPerScale,
+) -> Fp8Mat<'a> {
     let [_, row_stride, _] = stack.values.layout().strides();
     let [scale_group_stride, scale_row_stride, kblock_stride] = stack.scales.layout().strides();
     Fp8Mat {
@@ -200,7 +201,7 @@ fn fp8_group<'a>(all: &QuantRef<'a, Cpu, 1>, rows: usize, first_k: usize, k: usi
         row_stride: k,
         scales: ScaleMat {
             data: &all.scales.as_span()[first / 128..][..rows * k / 128],
-            rows_per_scale: 1,
+            rows_per_scale: RowsPerScale::One,
             row_stride: k / 128,
             kblock_stride: 1,
         },

@@ -21,13 +21,35 @@ impl KBlock {
     }
 }
 
+/// Rows that share a scale.
+///
+/// NOTE: an enum, because a division by a number that the compiler does not know costs as much as packing a
+/// column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RowsPerScale {
+    /// Activations.
+    One,
+    /// Weights, scaled per 128 x 128 block.
+    Block,
+}
+
+impl RowsPerScale {
+    /// Index of the scale of `row`.
+    #[inline(always)]
+    fn scale_row(self, row: usize) -> usize {
+        match self {
+            Self::One => row,
+            Self::Block => row / BLOCK_K,
+        }
+    }
+}
+
 /// FP32 scale factors of an [`Fp8Mat`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ScaleMat<'a> {
     /// The scale of row `r` and K-block `b` is at `(r / rows_per_scale) * row_stride + b * kblock_stride`.
     pub(crate) data: &'a [f32],
-    /// 1, or 128 for weights scaled per 128 x 128 block.
-    pub(crate) rows_per_scale: usize,
+    pub(crate) rows_per_scale: RowsPerScale,
     /// Elements from one row (or block of rows) to the next.
     pub(crate) row_stride: usize,
     /// Elements from one K-block to the next.
@@ -86,7 +108,7 @@ impl Operand for Fp8Mat<'_> {
     #[inline]
     fn scale(&self, row: usize, block_idx: usize) -> f32 {
         let s = &self.scales;
-        s.data[row / s.rows_per_scale * s.row_stride + block_idx * s.kblock_stride]
+        s.data[s.rows_per_scale.scale_row(row) * s.row_stride + block_idx * s.kblock_stride]
     }
 
     #[inline]
@@ -98,8 +120,9 @@ impl Operand for Fp8Mat<'_> {
 
     fn starting_at_row(&self, first_row: usize) -> Self {
         let scales = self.scales;
-        debug_assert!(first_row.is_multiple_of(scales.rows_per_scale));
-        let first_scale = first_row / scales.rows_per_scale * scales.row_stride;
+        let is_whole = scales.rows_per_scale == RowsPerScale::One || first_row % BLOCK_K == 0;
+        debug_assert!(is_whole, "row {first_row} shares its scale with rows before it");
+        let first_scale = scales.rows_per_scale.scale_row(first_row) * scales.row_stride;
         Self {
             codes: &self.codes[(first_row * self.row_stride).min(self.codes.len())..],
             scales: ScaleMat { data: &scales.data[first_scale.min(scales.data.len())..], ..scales },
@@ -113,7 +136,7 @@ impl Operand for Fp8Mat<'_> {
         }
         let s = &self.scales;
         assert!((rows - 1) * self.row_stride + k <= self.codes.len(), "codes: {rows} rows of {k}");
-        let last_scale = (rows - 1) / s.rows_per_scale * s.row_stride
+        let last_scale = s.rows_per_scale.scale_row(rows - 1) * s.row_stride
             + (k.div_ceil(BLOCK_K) - 1) * s.kblock_stride;
         assert!(last_scale < s.data.len(), "scales: {rows} rows of {k}");
     }

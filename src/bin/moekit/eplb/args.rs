@@ -11,6 +11,7 @@ use moekit::{Error, Result};
 /// Reads a load and prints the placement and its balance; with --current it moves few experts and
 /// prints the migration; with --trace it replays a trace of loads.
 #[derive(Debug, Args)]
+#[command(allow_negative_numbers = true)]
 pub struct EplbArgs {
     /// Expert load, `[num_layers, num_experts]` tokens >= 0: JSON ({"weight": [[..]]} or [[..]]),
     /// .csv (a line a layer) or .safetensors (tensor `weight`)
@@ -81,6 +82,18 @@ pub enum PolicyArg {
     Incremental,
     /// With --trace: the first placement stays
     Fixed,
+}
+
+impl PolicyArg {
+    /// The value as it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Deepseek => "deepseek",
+            Self::Optimized => "optimized",
+            Self::Incremental => "incremental",
+            Self::Fixed => "fixed",
+        }
+    }
 }
 
 /// GPUs that differ, and what placements may do.
@@ -199,6 +212,15 @@ impl EplbArgs {
     pub fn gpus_differ(&self) -> bool {
         let ClusterArgs { gpu_slots, gpu_speeds, failed_gpus, .. } = &self.cluster;
         !(gpu_slots.is_empty() && gpu_speeds.is_empty() && failed_gpus.is_empty())
+    }
+
+    /// What is asked for, in words.
+    pub fn target(&self) -> String {
+        match (self.moves.target_balance, self.moves.max_moves) {
+            (Some(target), _) => format!("few transfers to max/mean {target}"),
+            (_, Some(max_moves)) => format!("at most {max_moves} transfers"),
+            _ => self.policy.name().to_owned(),
+        }
     }
 
     /// The GPUs.

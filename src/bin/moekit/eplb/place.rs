@@ -1,17 +1,17 @@
 //! `moekit eplb --load`: one placement, from scratch or from the one in use.
 
-use std::path::Path;
-
 use moekit::eplb::{
-    Balance, Cluster, ExpertLoad, Goal, HeatMap, IncrementalParams, MigrationPlan, Placement,
+    Balance, Cluster, ExpertLoad, Goal, Gpu, HeatMap, IncrementalParams, MigrationPlan, Placement,
     Policy, TokenSplit, break_even_steps, gpu_loads, heat_maps_svg, place_on_cluster,
-    plan_migration, read_load, rebalance_experts, rebalance_incremental, split_tokens,
+    plan_migration, read_load, read_placement, rebalance_experts, rebalance_incremental,
+    split_tokens,
 };
 use moekit::{Error, Result};
 use serde_json::{Value, json};
 
 use super::args::{EplbArgs, PolicyArg};
 use super::report;
+use crate::output::{print, write_file};
 
 /// Places, prints and draws.
 pub fn run(args: &EplbArgs) -> Result<()> {
@@ -19,8 +19,12 @@ pub fn run(args: &EplbArgs) -> Result<()> {
     let load = read_load(path)?;
     args.params().check(load.num_logical_experts())?;
     let cluster = args.gpus()?;
-    let current =
-        args.moves.current.as_deref().map(|path| read_current(path, &load)).transpose()?;
+    let current = args
+        .moves
+        .current
+        .as_deref()
+        .map(|path| read_placement(path, load.num_logical_experts()))
+        .transpose()?;
     let placement = place(args, &load, &cluster, current.as_ref())?;
     let balance = Balance::new(&load, &placement, &cluster)?;
     let split = args.split_tokens.then(|| split_tokens(&load, &placement, &cluster)).transpose()?;
@@ -28,24 +32,32 @@ pub fn run(args: &EplbArgs) -> Result<()> {
         .as_ref()
         .map(|current| Migration::new(args, &load, current, &placement, &cluster, &balance))
         .transpose()?;
-    // A placement with experts on failed GPUs cannot run.
-    let (before_caption, before) = match current.map(|now| gpu_times(&load, &now, &cluster)) {
-        Some(Ok(times)) => ("before", times),
-        _ => ("before: experts in order, no replicas", unbalanced(&load, &cluster)),
+    let mean_loads: Vec<f64> = balance.layers.iter().map(|layer| layer.mean_load).collect();
+    let map = |caption: &str, loads: Vec<Vec<f64>>| HeatMap {
+        caption: caption.to_owned(),
+        loads,
+        mean_loads: mean_loads.clone(),
     };
-    let after = gpu_times(&load, &placement, &cluster)?;
+    // A placement with experts on failed GPUs cannot run.
+    let in_use = current.and_then(|current| gpu_times(&load, &current, &cluster).ok());
+    let before = match in_use {
+        Some(times) => map("the placement in use", times),
+        None => map("experts in order, no replicas", unbalanced(&load, &cluster)),
+    };
+    let after = map(&args.target(), gpu_times(&load, &placement, &cluster)?);
     if let Some(path) = &args.svg {
-        let maps = [(before_caption, &before), ("after", &after)].map(|(caption, loads)| HeatMap {
-            caption: format!("Load per GPU {caption}"),
-            loads: loads.clone(),
-        });
-        report::write_svg(path, &heat_maps_svg(&maps))?;
+        let titled = |when: &str, map: &HeatMap| HeatMap {
+            caption: format!("Load per GPU {when}: {}", map.caption),
+            ..map.clone()
+        };
+        let maps = [titled("before", &before), titled("after", &after)];
+        write_file(path, &heat_maps_svg(&maps))?;
     }
     if args.json {
         return report::print_json(&as_json(&placement, &balance, split.as_ref(), &migration));
     }
-    report::print(|mut out| {
-        report::draw(&mut out, &balance, [&before, &after])?;
+    print(|out| {
+        report::draw(out, &balance, [&before, &after])?;
         if let Some(split) = &split {
             let split_max: f64 = (0..split.num_layers()).map(|l| split.max_load(l)).sum();
             let even_max: f64 = balance.layers.iter().map(|layer| layer.max_load).sum();
@@ -69,7 +81,7 @@ fn place(
     match (current, goal, args.policy) {
         (_, _, PolicyArg::Fixed | PolicyArg::Incremental) => {
             let expected = "deepseek or optimized; fixed and incremental are for --trace";
-            Err(Error::value("eplb", "policy", expected, format!("{:?}", args.policy)))
+            Err(Error::value("eplb", "policy", expected, args.policy.name()))
         }
         (None, Some(_), _) => {
             Err(Error::value("eplb", "current", "a file, as moves are limited", "none"))
@@ -129,7 +141,7 @@ impl Migration {
         let MigrationPlan { rounds, num_transfers, total_bytes, .. } = &self.plan;
         writeln!(
             out,
-            "migration: {num_transfers} transfers, {total_bytes} bytes, {} rounds, {:.0} us; {}",
+            "migration: {num_transfers} transfers, {total_bytes} bytes, rounds: {}, {:.0} us; {}",
             rounds.len(),
             self.time_us,
             match self.break_even_steps {
@@ -177,42 +189,25 @@ fn as_json(
     value
 }
 
-/// Reads a `physical_to_logical_map`.
-fn read_current(path: &Path, load: &ExpertLoad) -> Result<Placement> {
-    let bytes = std::fs::read(path).map_err(|error| Error::io("eplb", path, error))?;
-    let problem = |error: serde_json::Error| Error::Format {
-        path: path.into(),
-        format: "placement (JSON)",
-        problem: error.to_string(),
-    };
-    let mut value: Value = serde_json::from_slice(&bytes).map_err(problem)?;
-    let rows = match &mut value {
-        Value::Object(map) => map.remove("physical_to_logical_map").unwrap_or_default(),
-        bare => bare.take(),
-    };
-    let rows: Vec<Vec<i32>> = serde_json::from_value(rows).map_err(problem)?;
-    Placement::new(&rows, load.num_logical_experts())
-}
-
-/// Every GPU's load by its speed.
+/// Every GPU's load by its speed; NaN for failed GPUs.
 fn gpu_times(load: &ExpertLoad, placement: &Placement, cluster: &Cluster) -> Result<Vec<Vec<f64>>> {
-    let mut loads = gpu_loads(load, placement, cluster)?;
-    for row in &mut loads {
-        row.iter_mut().zip(cluster.gpus()).for_each(|(load, gpu)| *load /= gpu.speed);
-    }
-    Ok(loads)
+    Ok(gpu_loads(load, placement, cluster)?.iter().map(|row| times(row, cluster)).collect())
 }
 
-/// Every GPU's time if the experts were spread in order, each once.
+/// Every GPU's time if the experts were spread over the working GPUs in order, each once.
 fn unbalanced(load: &ExpertLoad, cluster: &Cluster) -> Vec<Vec<f64>> {
-    let num_gpus = cluster.num_gpus();
+    let usable: Vec<usize> = cluster.usable_gpus().collect();
     let row = |weights: &[f32]| {
-        let mut times = vec![0.0; num_gpus];
+        let mut loads = vec![0.0; cluster.num_gpus()];
         for (e, &weight) in weights.iter().enumerate() {
-            let gpu = e * num_gpus / weights.len();
-            times[gpu] += f64::from(weight) / cluster.gpus()[gpu].speed;
+            loads[usable[e * usable.len() / weights.len()]] += f64::from(weight);
         }
-        times
+        times(&loads, cluster)
     };
     load.layers().map(row).collect()
+}
+
+fn times(loads: &[f64], cluster: &Cluster) -> Vec<f64> {
+    let time = |(load, gpu): (&f64, &Gpu)| if gpu.failed { f64::NAN } else { load / gpu.speed };
+    loads.iter().zip(cluster.gpus()).map(time).collect()
 }

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::args::{EplbArgs, PolicyArg};
 use super::report;
+use crate::output::{print, write_file};
 
 /// Replays, prints and draws.
 pub fn run(args: &EplbArgs, path: &Path) -> Result<()> {
@@ -30,15 +31,21 @@ pub fn run(args: &EplbArgs, path: &Path) -> Result<()> {
     };
     let simulation = simulate_trace(&trace, &params)?;
     if let Some(path) = &args.svg {
-        let caption = format!("{:?}, every {} steps", params.policy, params.interval);
-        report::write_svg(path, &simulation_svg(&simulation, &caption))?;
+        let policy = match params.policy {
+            SimulatedPolicy::Incremental { max_moves } => {
+                format!("incremental, at most {max_moves} transfers")
+            }
+            _ => args.policy.name().to_owned(),
+        };
+        let caption = format!("{policy}, every {} steps", params.interval);
+        write_file(path, &simulation_svg(&simulation, &caption))?;
     }
     if args.json {
         let mut value = json!(simulation);
         value["placement"] = report::maps(&simulation.placement);
         return report::print_json(&value);
     }
-    report::print(|out| print(out, &simulation))
+    print(|out| write_steps(out, &simulation))
 }
 
 fn policy(args: &EplbArgs) -> Result<SimulatedPolicy> {
@@ -54,7 +61,7 @@ fn policy(args: &EplbArgs) -> Result<SimulatedPolicy> {
     })
 }
 
-fn print(out: &mut dyn std::io::Write, simulation: &Simulation) -> std::io::Result<()> {
+fn write_steps(out: &mut dyn std::io::Write, simulation: &Simulation) -> std::io::Result<()> {
     writeln!(out, "step  max/mean  worst layer      time us  moves       bytes  stall us")?;
     for (i, step) in simulation.steps.iter().enumerate() {
         writeln!(

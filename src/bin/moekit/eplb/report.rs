@@ -1,11 +1,12 @@
 //! What `moekit eplb` prints.
 
 use std::io::{IsTerminal, Write};
-use std::path::Path;
 
-use moekit::eplb::{Balance, Placement, load_bar, load_bar_colored};
-use moekit::{Error, Result};
+use moekit::Result;
+use moekit::eplb::{Balance, HeatMap, Placement, load_bar, load_bar_colored};
 use serde_json::{Value, json};
+
+use crate::output::print;
 
 /// Bars in a line of a terminal drawing.
 const BAR_WIDTH: usize = 48;
@@ -30,26 +31,34 @@ pub fn maps(placement: &Placement) -> Value {
 
 /// Draws the layers' loads before and after, a line each.
 pub fn draw(
-    out: &mut impl Write,
+    out: &mut dyn Write,
     balance: &Balance,
-    [before, after]: [&[Vec<f64>]; 2],
+    [before, after]: [&HeatMap; 2],
 ) -> std::io::Result<()> {
     let colored = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let num_bars =
+        after.loads.first().map_or(0, |loads| load_bar(loads, BAR_WIDTH).chars().count());
+    let width = num_bars.max("before".len());
     let bar = |loads: &[f64]| {
-        if colored { load_bar_colored(loads, BAR_WIDTH) } else { load_bar(loads, BAR_WIDTH) }
+        let bar = match colored {
+            true => load_bar_colored(loads, BAR_WIDTH),
+            false => load_bar(loads, BAR_WIDTH),
+        };
+        format!("{bar}{}", " ".repeat(width - num_bars))
     };
-    let ratio = |loads: &[f64]| {
-        let mean = loads.iter().sum::<f64>() / loads.len() as f64;
+    let ratio = |loads: &[f64], mean: f64| {
         if mean > 0.0 { loads.iter().copied().fold(0.0, f64::max) / mean } else { 1.0 }
     };
-    writeln!(out, "layer  before (max/mean)  after (max/mean, gap to the lower bound)")?;
-    let rows = before.iter().zip(after).zip(&balance.layers).enumerate();
+    writeln!(out, "before: {}; after: {}", before.caption, after.caption)?;
+    let (before_head, after_head) = ("before", "after");
+    writeln!(out, "layer  {before_head:width$}  max/mean  {after_head:width$}  max/mean      gap")?;
+    let rows = before.loads.iter().zip(&after.loads).zip(&balance.layers).enumerate();
     for (layer_idx, ((before, after), layer)) in rows {
         writeln!(
             out,
-            "{layer_idx:>5}  {} {:.3}  {} {:.3}  {:.2} %",
+            "{layer_idx:>5}  {}  {:>8.3}  {}  {:>8.3}  {:>5.2} %",
             bar(before),
-            ratio(before),
+            ratio(before, layer.mean_load),
             bar(after),
             layer.max_over_mean,
             1e2 * layer.gap,
@@ -58,7 +67,7 @@ pub fn draw(
     writeln!(
         out,
         "max/mean {:.4} on average, {:.4} in the worst layer; on average at most {:.2} % above the \
-         optimum; {} slots repeat an expert of their GPU",
+         optimum (gap); {} slots repeat an expert of their GPU",
         balance.mean_max_over_mean,
         balance.worst_max_over_mean,
         1e2 * balance.mean_gap,
@@ -66,41 +75,13 @@ pub fn draw(
     )
 }
 
-/// Writes to standard output; a reader that left early is no error.
-pub fn print(write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    match write(&mut out).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Error::io("eplb", "<standard output>", error))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// Prints one JSON value on a line.
 pub fn print_json(value: &Value) -> Result<()> {
     print(|out| writeln!(out, "{value}"))
 }
 
-/// Writes a picture.
-pub fn write_svg(path: &Path, picture: &str) -> Result<()> {
-    std::fs::write(path, picture).map_err(|error| Error::io("eplb", path, error))
-}
-
-/// Names the flag where an error names the library's argument.
-pub fn with_flag(error: Error) -> Error {
-    match error {
-        Error::Value { op, arg, expected, got } => {
-            Error::Value { op, arg: flag_of(arg), expected, got }
-        }
-        Error::Shape { op, arg, expected, got } => {
-            Error::Shape { op, arg: flag_of(arg), expected, got }
-        }
-        other => other,
-    }
-}
-
-fn flag_of(arg: &'static str) -> &'static str {
+/// The flag that sets an argument of the library.
+pub fn flag_of(arg: &'static str) -> &'static str {
     match arg {
         "load" => "--load",
         "trace" => "--trace",
@@ -115,6 +96,7 @@ fn flag_of(arg: &'static str) -> &'static str {
         "max_moves" => "--max-moves",
         "target_balance" => "--target-balance",
         "physical_to_logical_map"
+        | "logical_to_physical_map"
         | "placement.physical_to_logical_map"
         | "placement.logical_count"
         | "current" => "--current",

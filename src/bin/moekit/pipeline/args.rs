@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 
 /// Generate, check, simulate and draw a pipeline schedule, or rank all of them.
 #[derive(Args, Debug)]
+#[command(allow_negative_numbers = true)]
 pub struct PipelineArgs {
     /// gpipe, 1f1b, interleaved, zb1p, dualpipe or dualpipev
     #[arg(long, value_name = "NAME", required_unless_present_any = ["file", "search"])]
@@ -36,16 +37,16 @@ pub struct PipelineArgs {
     virtual_stages: u32,
 
     /// Time of a forward on one stage, in us [default: 1]
-    #[arg(long, value_name = "US", allow_negative_numbers = true, help_heading = "Times")]
+    #[arg(long, value_name = "US", help_heading = "Times")]
     f: Option<f64>,
     /// Time of a full backward [default: 2 F]
-    #[arg(long, value_name = "US", allow_negative_numbers = true, help_heading = "Times")]
+    #[arg(long, value_name = "US", help_heading = "Times")]
     b: Option<f64>,
     /// Time of a backward for weights; the backward for inputs is B - W [default: B / 2]
-    #[arg(long, value_name = "US", allow_negative_numbers = true, help_heading = "Times")]
+    #[arg(long, value_name = "US", help_heading = "Times")]
     w: Option<f64>,
     /// Time of an overlapped forward and backward [default: F + B]
-    #[arg(long, value_name = "US", allow_negative_numbers = true, help_heading = "Times")]
+    #[arg(long, value_name = "US", help_heading = "Times")]
     fb: Option<f64>,
     /// Times by rank: JSON [{"f":1,"b":2,"w":1,"fb":3}, ...], or a pair [{...},{...}] for the two
     /// directions in place of each
@@ -59,7 +60,7 @@ pub struct PipelineArgs {
     #[arg(long, requires = "overlap", help_heading = "Times")]
     best_split: bool,
     /// Vary every time by up to this part, at random
-    #[arg(long, value_name = "PART", allow_negative_numbers = true, help_heading = "Times")]
+    #[arg(long, value_name = "PART", help_heading = "Times")]
     jitter: Option<f64>,
     /// Seed of --jitter
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Times")]
@@ -69,25 +70,13 @@ pub struct PipelineArgs {
     slow_rank: Option<SlowRankArg>,
 
     /// Latency of a message between ranks, in us
-    #[arg(
-        long,
-        value_name = "US",
-        default_value_t = 0.0,
-        allow_negative_numbers = true,
-        help_heading = "Messages"
-    )]
+    #[arg(long, value_name = "US", default_value_t = 0.0, help_heading = "Messages")]
     latency: f64,
     /// Bandwidth between two ranks, each way, in GB/s [default: infinite]
-    #[arg(long, value_name = "GBPS", allow_negative_numbers = true, help_heading = "Messages")]
+    #[arg(long, value_name = "GBPS", help_heading = "Messages")]
     bandwidth: Option<f64>,
     /// Bytes of a message
-    #[arg(
-        long,
-        value_name = "BYTES",
-        default_value_t = 0.0,
-        allow_negative_numbers = true,
-        help_heading = "Messages"
-    )]
+    #[arg(long, value_name = "BYTES", default_value_t = 0.0, help_heading = "Messages")]
     message_bytes: f64,
     /// Simulate blocking sends
     #[arg(long, help_heading = "Messages")]
@@ -97,37 +86,19 @@ pub struct PipelineArgs {
     recv_buffers: usize,
 
     /// Refuse a schedule with more activations alive on a rank, in chunks on one stage
-    #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = "Memory")]
+    #[arg(long, value_name = "N", help_heading = "Memory")]
     max_activations: Option<f64>,
     /// Part of a chunk's activations that stays alive between its I and its W
-    #[arg(
-        long,
-        value_name = "PART",
-        default_value_t = 1.0,
-        allow_negative_numbers = true,
-        help_heading = "Memory"
-    )]
+    #[arg(long, value_name = "PART", default_value_t = 1.0, help_heading = "Memory")]
     kept_for_weights: f64,
     /// With --search: bytes of the parameters of 1/ranks of the model
-    #[arg(
-        long,
-        value_name = "BYTES",
-        default_value_t = 0.0,
-        allow_negative_numbers = true,
-        help_heading = "Memory"
-    )]
+    #[arg(long, value_name = "BYTES", default_value_t = 0.0, help_heading = "Memory")]
     parameter_bytes: f64,
     /// With --search: bytes of the activations of one chunk on 1/ranks of the model
-    #[arg(
-        long,
-        value_name = "BYTES",
-        default_value_t = 0.0,
-        allow_negative_numbers = true,
-        help_heading = "Memory"
-    )]
+    #[arg(long, value_name = "BYTES", default_value_t = 0.0, help_heading = "Memory")]
     activation_bytes: f64,
     /// With --search: memory of a rank
-    #[arg(long, value_name = "BYTES", allow_negative_numbers = true, help_heading = "Memory")]
+    #[arg(long, value_name = "BYTES", help_heading = "Memory")]
     memory_limit: Option<f64>,
 
     /// Print JSON
@@ -261,6 +232,34 @@ impl PipelineArgs {
             activation_bytes: self.activation_bytes,
             memory_limit_bytes: self.memory_limit,
             max_virtual_stages: self.virtual_stages,
+        }
+    }
+
+    /// The flag that sets an argument of the library; the argument itself if a file does.
+    pub fn flag_of(&self, arg: &'static str) -> &'static str {
+        let from_flags = self.times.is_none() && self.overlap.is_none();
+        match arg {
+            "num_pp_ranks" if self.file.is_none() => "--ranks (num_pp_ranks)",
+            "num_chunks" if self.file.is_none() => "--chunks (num_chunks)",
+            "num_virtual_stages" if self.file.is_none() => "--virtual-stages (num_virtual_stages)",
+            "max_virtual_stages" => "--virtual-stages",
+            "f_us" if from_flags => "--f",
+            "b_us" if from_flags => "--b",
+            "w_us" if from_flags => "--w",
+            "fb_us" if from_flags => "--fb",
+            "schedule" => "--schedule",
+            "times" => "--times",
+            "jitter" => "--jitter",
+            "slow_rank" => "--slow-rank",
+            "latency_us" => "--latency",
+            "bandwidth_gbps" => "--bandwidth",
+            "message_bytes" => "--message-bytes",
+            "max_activations" => "--max-activations",
+            "kept_for_weights" => "--kept-for-weights",
+            "parameter_bytes" => "--parameter-bytes",
+            "activation_bytes" => "--activation-bytes",
+            "memory_limit_bytes" => "--memory-limit",
+            other => other,
         }
     }
 

@@ -6,16 +6,17 @@ use moekit::Result;
 use moekit::pipeline::{Candidate, Outcome, Overlap, format_us, search};
 use serde_json::{Value, json};
 
-use super::{PipelineArgs, print};
+use super::PipelineArgs;
+use crate::output::print;
 
 pub fn run(args: &PipelineArgs, overlap: Option<&Overlap>) -> Result<()> {
     let spec = args.search_spec(overlap);
     let candidates = search(&spec)?;
     if args.json {
         let candidates: Vec<Value> = candidates.iter().map(candidate_json).collect();
-        print(&format!("{}\n", json!({ "candidates": candidates })))
+        print(|out| writeln!(out, "{}", json!({ "candidates": candidates })))
     } else {
-        print(&table(&candidates))
+        print(|out| out.write_all(table(&candidates).as_bytes()))
     }
 }
 

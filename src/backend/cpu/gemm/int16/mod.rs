@@ -7,12 +7,13 @@
 //! its order does not matter; the block's factor is `sf * 2^-e`.
 
 mod exponent;
+mod few_rows;
 mod pack;
 mod tile;
 
 use std::ops::Range;
 
-use super::arith::{Ahead, Arith, PanelMut, Tile};
+use super::arith::{Ahead, Arith, PanelMut, Step, Tile};
 use super::view::{Fp8Mat, KBlock, Operand};
 use crate::backend::cpu::SimdLevel;
 
@@ -31,6 +32,12 @@ impl Avx512Int16 {
     pub(super) fn new() -> Self {
         assert!(SimdLevel::detect() >= SimdLevel::Avx512, "AVX-512 was asked for");
         Self { has_fp16: std::is_x86_feature_detected!("avx512fp16") }
+    }
+
+    /// As on a processor that lacks the FP16 instructions.
+    #[cfg(test)]
+    pub(super) fn without_fp16() -> Self {
+        Self { has_fp16: false, ..Self::new() }
     }
 }
 
@@ -79,5 +86,23 @@ impl Arith<Fp8Mat<'_>> for Avx512Int16 {
     fn multiply(self, tile: Tile<'_, i16>) {
         // SAFETY: `new` found the instructions.
         unsafe { tile::multiply(tile) }
+    }
+
+    fn num_cols_at_once(num_rows: usize) -> usize {
+        if num_rows <= few_rows::MAX_ROWS { few_rows::NUM_COLS } else { PANEL }
+    }
+
+    fn add_block(self, step: Step<'_, Fp8Mat<'_>, i16>) {
+        if step.a_factors.len() > few_rows::MAX_ROWS {
+            return self.pack_and_multiply(step);
+        }
+        // SAFETY: `new` found the instructions.
+        unsafe {
+            if self.has_fp16 {
+                few_rows::multiply_fp16(step);
+            } else {
+                few_rows::multiply(step);
+            }
+        }
     }
 }

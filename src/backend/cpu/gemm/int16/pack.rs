@@ -18,10 +18,10 @@ use crate::backend::cpu::gemm::avx512::transpose_16x16;
 use crate::backend::cpu::gemm::view::{Fp8Mat, KBlock, Operand};
 
 /// Columns that are packed together, one per INT32 lane.
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 
 /// Stands in for the columns that a last panel lacks.
-static NO_COLUMN: [u8; BLOCK_K] = [0; BLOCK_K];
+pub(super) static NO_COLUMN: [u8; BLOCK_K] = [0; BLOCK_K];
 
 /// Packs one row of a block, zeros behind its end; returns `2^-e`, or NaN if there is a NaN code.
 ///
@@ -83,7 +83,7 @@ pub(super) unsafe fn pack_panel(
 
 /// Adds `t(code)^2` of four codes to each INT32 lane.
 #[inline(always)]
-unsafe fn add_squares(sums: __m512i, codes: __m512i) -> __m512i {
+pub(super) unsafe fn add_squares(sums: __m512i, codes: __m512i) -> __m512i {
     // SAFETY: the callers' attributes; the table has 64 bytes.
     unsafe {
         let table = _mm512_loadu_si512(MAGNITUDES.as_ptr().cast());
@@ -95,7 +95,7 @@ unsafe fn add_squares(sums: __m512i, codes: __m512i) -> __m512i {
 
 /// What turns FP16 numbers of 2^-8 times a value into fixed point, per lane.
 #[derive(Clone, Copy)]
-struct Multiplier {
+pub(super) struct Multiplier {
     /// FP16 `2^(8 + min(e, 7))`, twice per lane.
     first: __m512i,
     /// FP16 `2^max(e - 7, 0)`, twice per lane.
@@ -106,7 +106,7 @@ struct Multiplier {
 
 impl Multiplier {
     #[inline(always)]
-    unsafe fn new(exponents: __m512i) -> Self {
+    pub(super) unsafe fn new(exponents: __m512i) -> Self {
         // SAFETY: the callers' attributes.
         unsafe {
             let power_of_two = |exponents: __m512i, bias: i32| {
@@ -124,9 +124,25 @@ impl Multiplier {
         }
     }
 
+    /// The same by lane, in memory, whence a lane is spread at no cost.
+    #[inline(always)]
+    pub(super) unsafe fn lanes(&self) -> MultiplierLanes {
+        // SAFETY: as many bits on both sides; the callers' attributes.
+        unsafe {
+            MultiplierLanes {
+                first: std::mem::transmute::<__m512i, [i32; LANES]>(self.first),
+                second: std::mem::transmute::<__m512i, [i32; LANES]>(self.second),
+                single: std::mem::transmute::<__m512, [f32; LANES]>(self.single),
+            }
+        }
+    }
+
     /// Converts, rounding to nearest even. `TWICE`: some exponent is above 7.
     #[inline(always)]
-    unsafe fn convert<const FP16: bool, const TWICE: bool>(&self, halves: __m512i) -> __m512i {
+    pub(super) unsafe fn convert<const FP16: bool, const TWICE: bool>(
+        &self,
+        halves: __m512i,
+    ) -> __m512i {
         // SAFETY: the callers' attributes; those with `FP16` have it.
         unsafe {
             if FP16 {
@@ -148,9 +164,31 @@ impl Multiplier {
     }
 }
 
+/// A [`Multiplier`] taken apart.
+pub(super) struct MultiplierLanes {
+    first: [i32; LANES],
+    second: [i32; LANES],
+    single: [f32; LANES],
+}
+
+impl MultiplierLanes {
+    /// The multiplier that has one lane's numbers in all.
+    #[inline(always)]
+    pub(super) unsafe fn lane(&self, lane: usize) -> Multiplier {
+        // SAFETY: the callers' attributes.
+        unsafe {
+            Multiplier {
+                first: _mm512_set1_epi32(self.first[lane]),
+                second: _mm512_set1_epi32(self.second[lane]),
+                single: _mm512_set1_ps(self.single[lane]),
+            }
+        }
+    }
+}
+
 /// FP16 numbers of 2^-8 times the even codes, and of the odd codes, of each pair.
 #[inline(always)]
-unsafe fn halves(codes: __m512i) -> (__m512i, __m512i) {
+pub(super) unsafe fn halves(codes: __m512i) -> (__m512i, __m512i) {
     // SAFETY: the callers' attributes.
     unsafe {
         let mask = _mm512_set1_epi16(0xbf80u16 as i16);
@@ -162,24 +200,24 @@ unsafe fn halves(codes: __m512i) -> (__m512i, __m512i) {
 
 /// Bits of the bytes that are NaN codes in any vector folded in.
 #[derive(Clone, Copy)]
-struct NanCodes(__m512i);
+pub(super) struct NanCodes(pub(super) __m512i);
 
 impl NanCodes {
     #[inline(always)]
-    unsafe fn fold(self, codes: __m512i) -> Self {
+    pub(super) unsafe fn fold(self, codes: __m512i) -> Self {
         // SAFETY: the callers' attributes.
         unsafe { Self(_mm512_max_epu8(self.0, _mm512_or_si512(codes, _mm512_set1_epi8(-128)))) }
     }
 
     #[inline(always)]
-    unsafe fn found(self) -> u64 {
+    pub(super) unsafe fn found(self) -> u64 {
         // SAFETY: the callers' attributes.
         unsafe { _mm512_cmpeq_epi8_mask(self.0, _mm512_set1_epi8(-1)) }
     }
 }
 
 /// Lanes to load of the first and second 64 codes.
-fn load_masks(len: usize) -> [u64; 2] {
+pub(super) fn load_masks(len: usize) -> [u64; 2] {
     let mask = |len: usize| if len >= 64 { u64::MAX } else { (1 << len) - 1 };
     [mask(len), mask(len.saturating_sub(64))]
 }
@@ -308,7 +346,7 @@ unsafe fn store_pairs<const FP16: bool, const TWICE: bool>(
 
 /// As [`exponent`], per lane.
 #[inline(always)]
-unsafe fn exponents(sums_of_squares: __m512i) -> __m512i {
+pub(super) unsafe fn exponents(sums_of_squares: __m512i) -> __m512i {
     // SAFETY: the callers' attributes.
     unsafe {
         let one = _mm512_set1_epi32(1);

@@ -1,5 +1,6 @@
 //! Batch invariance: a row's bits do not depend on the call that it is part of.
 
+use moekit_testkit::rng::Rng;
 use proptest::prelude::*;
 use rayon::ThreadPoolBuilder;
 
@@ -110,5 +111,60 @@ fn fp32_arithmetic_has_the_same_bits_at_every_level() {
             &dense(level, fp8(&a), fp8(&b), extents),
             &portable,
         );
+    }
+}
+
+/// Rows quantised so that their exponents go from the smallest to the largest, some with a NaN code.
+fn nasty_operand(seed: u64, [rows, k]: [usize; 2], gran_rows: usize) -> Quantised {
+    let mut rng = Rng::new(seed);
+    let num_scales = usize::div_ceil(rows, gran_rows) * k.div_ceil(128);
+    let scales = (0..num_scales).map(|_| 0.25 + rng.below(4) as f32).collect();
+    let mut codes: Vec<u8> = (0..rows * k)
+        .map(|i| {
+            let largest = [0x7e, 0x50, 0x20, 0x07][i / k % 4];
+            (rng.below(largest + 1) | rng.below(2) << 7) as u8
+        })
+        .collect();
+    for row in (5..rows).step_by(11) {
+        codes[row * k + rng.below(k)] = 0xff;
+    }
+    Quantised::new(codes, scales, [rows, k], [gran_rows, 128])
+}
+
+#[test]
+fn few_rows_have_the_bits_of_many_whatever_the_codes() {
+    for (seed, n, k) in [(31, 1, 16), (32, 75, 400), (33, 16, 128), (34, 130, 784)] {
+        let extents = Extents { m: 9, n, k };
+        let a = nasty_operand(seed, [extents.m, k], 1);
+        let b = nasty_operand(seed + 100, [n, k], 128);
+        for level in levels() {
+            let whole = dense(level, fp8(&a), fp8(&b), extents);
+            for first in 0..extents.m {
+                for m in 1..=extents.m - first {
+                    let part =
+                        dense(level, rows_of(&fp8(&a), first), fp8(&b), Extents { m, ..extents });
+                    let what = format!("{level} {extents:?}, {m} rows from {first}");
+                    assert_same_bits(&what, &part, &whole[first * n..][..m * n]);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_processor_without_fp16_instructions_computes_the_same_bits() {
+    if SimdLevel::detect() < SimdLevel::Avx512 {
+        return;
+    }
+    for m in [1, 2, 3, 4, 9] {
+        let extents @ Extents { n, k, .. } = Extents { m, n: 75, k: 400 };
+        let (a, b) = (nasty_operand(41, [m, k], 1), nasty_operand(42, [n, k], 128));
+        let mut d = vec![f32::NAN; m * n];
+        let out = SharedOut::new(OutMat::F32(&mut d), n);
+        let product = |_| Product { a: fp8(&a), b: fp8(&b), d: out, m, n, k };
+        multiply_all(int16::Avx512Int16::without_fp16(), 1, product);
+        let want = dense(SimdLevel::Avx512, fp8(&a), fp8(&b), extents);
+        assert_same_bits(&format!("{m} rows"), &d, &want);
     }
 }

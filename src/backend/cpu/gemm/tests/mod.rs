@@ -26,7 +26,7 @@ fn fp8(q: &Quantised) -> Fp8Mat<'_> {
         row_stride: q.cols,
         scales: ScaleMat {
             data: &q.scales,
-            rows_per_scale: q.gran_rows,
+            rows_per_scale: if q.gran_rows == 1 { RowsPerScale::One } else { RowsPerScale::Block },
             row_stride: num_scale_cols,
             kblock_stride: 1,
         },

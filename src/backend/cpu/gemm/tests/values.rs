@@ -130,8 +130,12 @@ fn strides_leave_gaps_untouched() {
     let num_blocks = k.div_ceil(128);
     let column_major: Vec<f32> =
         (0..num_blocks * m).map(|i| a.scales[i % m * num_blocks + i / m]).collect();
-    let scales =
-        ScaleMat { data: &column_major, rows_per_scale: 1, row_stride: 1, kblock_stride: m };
+    let scales = ScaleMat {
+        data: &column_major,
+        rows_per_scale: RowsPerScale::One,
+        row_stride: 1,
+        kblock_stride: m,
+    };
     let strided = Fp8Mat { codes: &spread, row_stride: codes_stride, scales };
     for level in levels() {
         let want = dense(level, fp8(&a), fp8(&b), EXTENTS);
