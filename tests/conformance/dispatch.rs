@@ -1,12 +1,11 @@
 //! Dispatch: every token reaches the rows of its experts, in every layout, world and wire format.
 
 use moekit::comm::World;
-use moekit::moe::combine::CombineWeights;
-use moekit::moe::dispatch::{PendingDispatch, TokensMut, TokensRef};
+use moekit::moe::dispatch::{TokensMut, TokensRef};
 use moekit::moe::{EpBuffer, EpConfig, ExpertMap, RecvLayout, Reduce, WireFormat};
 use moekit::num::{E4M3, bf16};
 use moekit::tensor::{QuantTensor, ScaleLayout, Tensor};
-use moekit::{Backend, Error, Result};
+use moekit::{Backend, Result};
 
 use crate::case::on_every_backend;
 use crate::ranks::{on_nodes, on_ranks, token_value};
@@ -18,19 +17,13 @@ on_every_backend![
     dispatch_crosses_nodes,
     dispatch_again_reuses_the_routing,
     dispatch_spreads_replicas_over_tokens,
-    dispatch_says_how_many_rows_it_needs,
-    dispatch_reports_clipped_rows_at_check,
-    dispatch_reports_a_wrong_index_at_check,
-    a_later_send_makes_a_pending_dispatch_stale,
-    a_handle_of_another_buffer_or_rank_mask_is_refused,
-    dispatch_refuses_bad_arguments,
 ];
 
-const HIDDEN: usize = 48;
-const NUM_TOPK: usize = 2;
-const NUM_MAX_TOKENS: usize = 9;
+pub const HIDDEN: usize = 48;
+pub const NUM_TOPK: usize = 2;
+pub const NUM_MAX_TOKENS: usize = 9;
 
-fn config(num_experts: usize, layout: RecvLayout) -> EpConfig {
+pub fn config(num_experts: usize, layout: RecvLayout) -> EpConfig {
     EpConfig {
         num_max_tokens_per_rank: NUM_MAX_TOKENS,
         hidden: HIDDEN,
@@ -279,189 +272,6 @@ fn dispatch_spreads_replicas_over_tokens<B: Backend>(backend: &B) {
         assert_eq!(num_rows, n, "half of both ranks' tokens");
         let mut rows = Tensor::<B, bf16, 2>::zeros(backend, [num_rows, HIDDEN])?;
         let _handle = ep.dispatch_recv(&stream, pending, TokensMut::Bf16(rows.view_mut()))?;
-        world.close()
-    });
-}
-
-fn dispatch_says_how_many_rows_it_needs<B: Backend>(backend: &B) {
-    on_ranks(backend, 1, |backend, world| {
-        let stream = backend.stream()?;
-        let exact = RecvLayout::Exact { expert_alignment: 8 };
-        let mut ep = EpBuffer::new(backend, &world, config(2, exact))?;
-        let x = Tensor::<B, bf16, 2>::zeros(backend, [3, HIDDEN])?;
-        let idx = Tensor::from_host(backend, &[0, 1].repeat(3), [3, NUM_TOPK])?;
-        let weights = Tensor::zeros(backend, [3, NUM_TOPK])?;
-        let x = TokensRef::Bf16(x.view());
-        let mut pending = ep.dispatch_send(&stream, x, idx.view(), weights.view())?;
-        ep.dispatch_plan(&stream, &mut pending)?;
-        let mut rows = Tensor::<B, bf16, 2>::zeros(backend, [15, HIDDEN])?;
-        let error = ep.dispatch_recv(&stream, pending, TokensMut::Bf16(rows.view_mut())).err();
-        let error = error.expect("too few rows").to_string();
-        assert_eq!(error, "dispatch: `rows` holds 15 rows, needs 16");
-        // The refused step holds nobody up.
-        let pending = send_one_token(backend, &stream, &mut ep, 3.0)?;
-        assert_eq!(pending.num_recv_rows(&ep)?, 16);
-        let mut rows = Tensor::<B, bf16, 2>::zeros(backend, [16, HIDDEN])?;
-        let handle = ep.dispatch_recv(&stream, pending, TokensMut::Bf16(rows.view_mut()))?;
-        let short = Tensor::<B, bf16, 2>::zeros(backend, [15, HIDDEN])?;
-        let error = ep.combine_send(&stream, &handle, short.view(), CombineWeights::Routed);
-        let error = error.expect_err("too few rows").to_string();
-        assert_eq!(error, "combine: `y` holds 15 rows, needs 16");
-        world.close()
-    });
-}
-
-fn dispatch_reports_clipped_rows_at_check<B: Backend>(backend: &B) {
-    for (layout, want) in [
-        (RecvLayout::Masked { max_m: Some(2) }, "plan: `max_m` holds 2 rows, needs 3"),
-        (
-            RecvLayout::Capacity { expert_alignment: 1, num_max_recv_rows: 4 },
-            "plan: `num_max_recv_rows` holds 4 rows, needs 6",
-        ),
-    ] {
-        on_ranks(backend, 1, move |backend, world| {
-            let stream = backend.stream()?;
-            let mut ep = EpBuffer::new(backend, &world, config(2, layout))?;
-            let x = Tensor::<B, bf16, 2>::zeros(backend, [3, HIDDEN])?;
-            let idx = Tensor::from_host(backend, &[0, 1].repeat(3), [3, NUM_TOPK])?;
-            let weights = Tensor::zeros(backend, [3, NUM_TOPK])?;
-            let x = TokensRef::Bf16(x.view());
-            let mut pending = ep.dispatch_send(&stream, x, idx.view(), weights.view())?;
-            ep.dispatch_plan(&stream, &mut pending)?;
-            let mut rows = Tensor::<B, bf16, 2>::zeros(backend, [4, HIDDEN])?;
-            let _handle = ep.dispatch_recv(&stream, pending, TokensMut::Bf16(rows.view_mut()))?;
-            let fault = backend.check(&stream).expect_err("rows were clipped").to_string();
-            assert_eq!(fault, want);
-            world.close()
-        });
-    }
-}
-
-fn dispatch_reports_a_wrong_index_at_check<B: Backend>(backend: &B) {
-    on_ranks(backend, 1, |backend, world| {
-        let stream = backend.stream()?;
-        let exact = RecvLayout::Exact { expert_alignment: 1 };
-        let mut ep = EpBuffer::new(backend, &world, config(2, exact))?;
-        let x = Tensor::<B, bf16, 2>::zeros(backend, [2, HIDDEN])?;
-        let idx = Tensor::from_host(backend, &[0, 1, 2, -1], [2, NUM_TOPK])?;
-        let weights = Tensor::zeros(backend, [2, NUM_TOPK])?;
-        let x = TokensRef::Bf16(x.view());
-        let mut pending = ep.dispatch_send(&stream, x, idx.view(), weights.view())?;
-        ep.dispatch_plan(&stream, &mut pending)?;
-        assert_eq!(pending.num_recv_rows(&ep)?, 2, "the wrong slot is dropped");
-        let fault = backend.check(&stream).expect_err("index 2 of 2").to_string();
-        assert_eq!(fault, "dispatch: `topk_idx` is 2 (token 1, slot 0), expected -1 to 1");
-        world.close()
-    });
-}
-
-/// Sends one token of each rank to expert 0 and expert 1.
-fn send_one_token<B: Backend>(
-    backend: &B,
-    stream: &B::Stream,
-    ep: &mut EpBuffer<B>,
-    value: f32,
-) -> Result<PendingDispatch<B>> {
-    let x = Tensor::from_host(backend, &[bf16::from_f32(value); HIDDEN], [1, HIDDEN])?;
-    let idx = Tensor::from_host(backend, &[0, 1], [1, NUM_TOPK])?;
-    let weights = Tensor::from_host(backend, &[1.0, 1.0], [1, NUM_TOPK])?;
-    let x = TokensRef::Bf16(x.view());
-    let mut pending = ep.dispatch_send(stream, x, idx.view(), weights.view())?;
-    ep.dispatch_plan(stream, &mut pending)?;
-    Ok(pending)
-}
-
-fn a_later_send_makes_a_pending_dispatch_stale<B: Backend>(backend: &B) {
-    for ranks_per_node in [None, Some(1)] {
-        on_nodes(backend, 2, ranks_per_node, |backend, world| {
-            let stream = backend.stream()?;
-            let exact = RecvLayout::Exact { expert_alignment: 1 };
-            let mut ep = EpBuffer::new(backend, &world, config(2, exact))?;
-            let mut rows = Tensor::<B, bf16, 2>::zeros(backend, [2, HIDDEN])?;
-            let first = send_one_token(backend, &stream, &mut ep, 1.0)?;
-            // Nobody received the first: the second must not wait for that.
-            let second = send_one_token(backend, &stream, &mut ep, 2.0)?;
-            let error = ep.dispatch_recv(&stream, first, TokensMut::Bf16(rows.view_mut()));
-            let error = error.err().expect("the first is stale");
-            assert_eq!(
-                error.to_string(),
-                "dispatch: the handle is of epoch 1, its buffer is at epoch 2"
-            );
-            let handle = ep.dispatch_recv(&stream, second, TokensMut::Bf16(rows.view_mut()))?;
-            assert_eq!(rows.to_host(backend)?, [bf16::from_f32(2.0); 2 * HIDDEN]);
-
-            let weights = CombineWeights::Routed;
-            let first = ep.combine_send(&stream, &handle, rows.view(), weights)?;
-            let second = ep.combine_send(&stream, &handle, rows.view(), weights)?;
-            let mut out = Tensor::<B, bf16, 2>::zeros(backend, [1, HIDDEN])?;
-            let error = ep.combine_recv(&stream, &handle, first, None, out.view_mut());
-            let error = error.expect_err("the first is stale").to_string();
-            assert_eq!(error, "combine: the handle is of epoch 1, its buffer is at epoch 2");
-            ep.combine_recv(&stream, &handle, second, None, out.view_mut())?;
-            assert_eq!(out.to_host(backend)?, [bf16::from_f32(4.0); HIDDEN]);
-            world.close()
-        });
-    }
-}
-
-fn a_handle_of_another_buffer_or_rank_mask_is_refused<B: Backend>(backend: &B) {
-    on_ranks(backend, 2, |backend, world| {
-        let stream = backend.stream()?;
-        let exact = RecvLayout::Exact { expert_alignment: 1 };
-        let mut ep = EpBuffer::new(backend, &world, config(2, exact))?;
-        let mut other = EpBuffer::new(backend, &world, config(2, exact))?;
-        let mut rows = Tensor::<B, bf16, 2>::zeros(backend, [2, HIDDEN])?;
-        let mut handle = || -> Result<_> {
-            let pending = send_one_token(backend, &stream, &mut ep, 1.0)?;
-            ep.dispatch_recv(&stream, pending, TokensMut::Bf16(rows.view_mut()))
-        };
-        let (first, second) = (handle()?, handle()?);
-        let x = Tensor::<B, bf16, 2>::zeros(backend, [1, HIDDEN])?;
-        let x = TokensRef::Bf16(x.view());
-        let error = other.dispatch_cached(&stream, x, first).err().expect("foreign").to_string();
-        assert!(error.contains("a handle of another buffer"), "{error}");
-
-        // Rank 1 leaves: what was routed to it can be neither sent again nor combined.
-        world.barrier("before the mask")?;
-        let mask = [true, false];
-        world.set_rank_mask(&mask)?;
-        if world.rank_idx() == 1 {
-            let error = ep.set_rank_mask(&mask).expect_err("this rank is left out").to_string();
-            assert!(error.contains("this rank left out"), "{error}");
-            return world.close();
-        }
-        ep.set_rank_mask(&[true, true])?;
-        ep.set_rank_mask(&mask)?;
-        let y = rows.view();
-        let error = ep.combine_send(&stream, &second, y, CombineWeights::Routed).err();
-        assert!(matches!(error, Some(Error::StaleHandle { op: "combine", .. })), "{error:?}");
-        let error = ep.dispatch_cached(&stream, x, second).err();
-        assert!(matches!(error, Some(Error::StaleHandle { op: "dispatch", .. })), "{error:?}");
-        let error = ep.set_rank_mask(&[true, true]).expect_err("it cannot come back").to_string();
-        assert!(error.contains("rank 1 active again"), "{error}");
-        world.close()
-    });
-}
-
-fn dispatch_refuses_bad_arguments<B: Backend>(backend: &B) {
-    on_ranks(backend, 1, |backend, world| {
-        let stream = backend.stream()?;
-        let exact = RecvLayout::Exact { expert_alignment: 1 };
-        let mut ep = EpBuffer::new(backend, &world, config(2, exact))?;
-        let mut refused = |num_tokens: usize, width: usize, num_topk: usize| -> Result<Error> {
-            let x = Tensor::<B, bf16, 2>::zeros(backend, [num_tokens, width])?;
-            let idx = Tensor::zeros(backend, [num_tokens, num_topk])?;
-            let weights = Tensor::zeros(backend, [num_tokens, num_topk])?;
-            let x = TokensRef::Bf16(x.view());
-            let result = ep.dispatch_send(&stream, x, idx.view(), weights.view());
-            Ok(result.err().expect("refused"))
-        };
-        let error = refused(NUM_MAX_TOKENS + 1, HIDDEN, NUM_TOPK)?.to_string();
-        assert_eq!(error, "dispatch: `num_max_tokens_per_rank` holds 9 tokens, needs 10");
-        let error = refused(2, HIDDEN + 1, NUM_TOPK)?.to_string();
-        assert_eq!(error, "dispatch: `x` has shape [2, 49], expected [2, 48]");
-        let error = refused(2, HIDDEN, 3)?.to_string();
-        assert_eq!(error, "dispatch: `topk_idx` has shape [2, 3], expected [2, 2]");
         world.close()
     });
 }

@@ -5,6 +5,7 @@
 mod case;
 mod combine;
 mod dispatch;
+mod dispatch_edges;
 mod gate;
 mod gemm;
 mod json;
@@ -33,7 +34,7 @@ fn stages<B: Backend>() -> Vec<(&'static str, Vec<Case<B>>)> {
         ("tensors", tensors::cases()),
         ("gate", gate::cases()),
         ("plan", plan::cases()),
-        ("dispatch", dispatch::cases()),
+        ("dispatch", [dispatch::cases(), dispatch_edges::cases()].concat()),
         ("combine", combine::cases()),
         ("quant", [quant::cases(), quant_layout::cases()].concat()),
         ("swiglu", swiglu::cases()),
