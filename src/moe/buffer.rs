@@ -556,7 +556,9 @@ mod tests {
             RecvLayout::Masked { max_m: Some(usize::MAX) },
             RecvLayout::Masked { max_m: Some(1 << 30) },
         ];
-        layouts.map(|layout| refused(EpConfig { layout, ..config() }, "rows on a rank"));
+        for layout in layouts {
+            refused(EpConfig { layout, ..config() }, "rows on a rank");
+        }
         let layout =
             RecvLayout::Capacity { expert_alignment: usize::MAX, num_max_recv_rows: 1 << 10 };
         refused(EpConfig { layout, ..config() }, "`expert_alignment`");
