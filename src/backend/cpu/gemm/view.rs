@@ -120,7 +120,8 @@ impl Operand for Fp8Mat<'_> {
 
     fn starting_at_row(&self, first_row: usize) -> Self {
         let scales = self.scales;
-        let is_whole = scales.rows_per_scale == RowsPerScale::One || first_row % BLOCK_K == 0;
+        let is_whole =
+            scales.rows_per_scale == RowsPerScale::One || first_row.is_multiple_of(BLOCK_K);
         debug_assert!(is_whole, "row {first_row} shares its scale with rows before it");
         let first_scale = scales.rows_per_scale.scale_row(first_row) * scales.row_stride;
         Self {

@@ -37,7 +37,8 @@ impl Avx512Int16 {
     /// As on a processor that lacks the FP16 instructions.
     #[cfg(test)]
     pub(super) fn without_fp16() -> Self {
-        Self { has_fp16: false, ..Self::new() }
+        let Self { has_fp16: _ } = Self::new();
+        Self { has_fp16: false }
     }
 }
 
