@@ -39,9 +39,14 @@ impl Schedule {
     /// [`Error::Io`] if the file cannot be read, else as [`from_json`](Self::from_json).
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let json = std::fs::read_to_string(path)
+        let bytes = std::fs::read(path)
             .map_err(|source| Error::io("read pipeline schedule", path, source))?;
-        Self::from_json(&json, path)
+        let json = str::from_utf8(&bytes).map_err(|error| Error::Format {
+            path: path.into(),
+            format: FORMAT,
+            problem: error.to_string(),
+        })?;
+        Self::from_json(json, path)
     }
 
     /// Parses a schedule of one's own.

@@ -8,3 +8,5 @@ mod golden;
 mod laws;
 #[path = "eplb_quality.rs"]
 mod quality;
+#[path = "eplb_split.rs"]
+mod split;

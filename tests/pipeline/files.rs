@@ -176,6 +176,14 @@ fn a_weight_gradient_may_name_its_chunk() {
 }
 
 #[test]
+fn a_file_that_is_no_text_is_bad_input() {
+    let file = tempfile::NamedTempFile::new().expect("file");
+    std::fs::write(file.path(), b"{\xff}").expect("write");
+    let message = Schedule::read(file.path()).expect_err("no text").to_string();
+    assert!(message.contains("not a valid pipeline schedule (JSON): invalid utf-8"), "{message}");
+}
+
+#[test]
 fn a_missing_file_names_its_path() {
     let error = Schedule::read("no/such/schedule.json").expect_err("there is none").to_string();
     assert!(error.contains("no/such/schedule.json"), "{error}");

@@ -309,9 +309,8 @@ impl PipelineArgs {
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path, format: &'static str) -> Result<T> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| Error::io("moekit pipeline", path, source))?;
-    serde_json::from_str(&text).map_err(|error| Error::Format {
+    let bytes = std::fs::read(path).map_err(|source| Error::io("moekit pipeline", path, source))?;
+    serde_json::from_slice(&bytes).map_err(|error| Error::Format {
         path: path.into(),
         format,
         problem: error.to_string(),
