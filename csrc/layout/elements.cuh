@@ -77,6 +77,23 @@ MK_DEVICE void store_16_bytes(void* dst, const uint4& raw, bool is_aligned) {
         bytes[i] = static_cast<uint8_t>(words[i / 4] >> (8 * (i % 4)));
 }
 
+// The first `num_valid` codes of some words; a word at a time where rows are aligned.
+template <uint32_t kWords>
+MK_DEVICE void store_codes(uint8_t* dst, const uint32_t (&words)[kWords], uint32_t num_valid, bool is_aligned) {
+#pragma unroll
+    for (uint32_t w = 0; w < kWords; ++w) {
+        if (is_aligned and num_valid >= 4 * (w + 1)) {
+            reinterpret_cast<uint32_t*>(dst)[w] = words[w];
+            continue;
+        }
+#pragma unroll
+        for (uint32_t i = 0; i < 4; ++i) {
+            if (4 * w + i < num_valid)
+                dst[4 * w + i] = static_cast<uint8_t>(words[w] >> (8 * i));
+        }
+    }
+}
+
 // NOTE: a NaN is written as PTX's canonical one, so that it too has the same bits on every backend.
 MK_DEVICE uint32_t canonical_bits(float x) {
     return common::is_nan(x) ? 0x7fffffff : common::to_bits(x);

@@ -1,6 +1,7 @@
 // The kernels' plain arithmetic for a C++ host compiler, to be compared with the Rust side bit for bit.
 #include <cstddef>
 
+#include "common/e4m3.cuh"
 #include "common/exp.cuh"
 #include "common/float_key.cuh"
 #include "common/scale.cuh"
@@ -40,4 +41,16 @@ extern "C" unsigned mk_float_key(float x) {
 
 extern "C" float mk_float_of_key(unsigned key) {
     return common::float_of_key(key);
+}
+
+extern "C" float mk_e4m3_to_f32(unsigned code) {
+    return common::e4m3_to_f32(code);
+}
+
+extern "C" unsigned mk_ue8m0_of_f32_ceil(float x) {
+    return common::ue8m0_of_f32_ceil(x);
+}
+
+extern "C" float mk_ue8m0_to_f32(unsigned code) {
+    return common::ue8m0_to_f32(code);
 }

@@ -9,7 +9,7 @@ use libtest_mimic::{Failed, Trial};
 use moekit::moe::Rows;
 use moekit::moe::quant::{QuantizeArgs, ScaleFormat};
 use moekit::moe::swiglu::{SwigluArgs, SwigluInput};
-use moekit::num::{exp, sigmoid};
+use moekit::num::{E4M3, Ue8m0, exp, sigmoid};
 use moekit::tensor::{QuantTensor, ScaleLayout, Tensor};
 use moekit::{Backend, Cpu};
 use moekit_testkit::compare::assert_bits_eq;
@@ -25,6 +25,7 @@ pub fn trials() -> Vec<Trial> {
             .with_ignored_flag(true),
         Trial::test("scales_have_the_bits_of_the_cpu_backend", compare_scales),
         Trial::test("swiglu_has_the_bits_of_the_cpu_backend", compare_swiglu),
+        Trial::test("codes_have_the_values_of_num_e4m3_and_num_ue8m0", compare_codes),
         Trial::test("keys_ascend_as_the_numbers_do", keys_ascend),
     ]
 }
@@ -183,6 +184,33 @@ fn compare_swiglu() -> Result<(), Failed> {
         // The kernel's store makes NaN canonical, as the cpu's does.
         got.iter_mut().filter(|x| x.is_nan()).for_each(|x| *x = f32::from_bits(0x7fff_ffff));
         assert_bits_eq("activations", &[num_rows], &got, &out.to_host(&cpu)?);
+    }
+    Ok(())
+}
+
+fn compare_codes() -> Result<(), Failed> {
+    type Decode = unsafe extern "C" fn(u32) -> f32;
+    // SAFETY: the types are those in `arithmetic.cpp`.
+    let (e4m3, ue8m0, ue8m0_ceil) = unsafe {
+        (
+            function::<Decode>("mk_e4m3_to_f32")?,
+            function::<Decode>("mk_ue8m0_to_f32")?,
+            function::<unsafe extern "C" fn(f32) -> u32>("mk_ue8m0_of_f32_ceil")?,
+        )
+    };
+    for code in 0..=u8::MAX {
+        // SAFETY: plain functions of one number.
+        let got = unsafe { [e4m3(code.into()), ue8m0(code.into())] };
+        for (got, want) in got.into_iter().zip([E4M3(code).to_f32(), Ue8m0(code).to_f32()]) {
+            assert_eq!(got.is_nan(), want.is_nan(), "{code:#04x}");
+            assert!(got.is_nan() || got.to_bits() == want.to_bits(), "{code:#04x}: {got}");
+        }
+    }
+    for bits in (0..=u32::MAX).step_by(9973).chain((0..512).map(|upper| upper << 23)) {
+        let x = f32::from_bits(bits);
+        // SAFETY: as above.
+        let got = unsafe { ue8m0_ceil(x) };
+        assert_eq!(got, u32::from(Ue8m0::from_f32_ceil(x).0), "{x:e} ({bits:#010x})");
     }
     Ok(())
 }

@@ -9,30 +9,22 @@
 #include "common/fault.cuh"
 #include "common/scale.cuh"
 #include "epilogue/quantize.cuh"
-#include "layout/elements.cuh"
+#include "layout/channels.cuh"
 
 namespace moekit::kernels {
 
-constexpr uint32_t kTransposeThreads = 256;
+constexpr uint32_t kTransposeThreads = layout::kChannelThreads;
 
 // Config checks.
 template <typename T>
-struct TransposeTile {
-    static constexpr uint32_t kRows = common::kGranK;
-    static constexpr uint32_t kLanesPerRow = 8;
-    static constexpr uint32_t kFeatures = kLanesPerRow * layout::kVector<T>;
-    static constexpr uint32_t kRowsPerThread = kRows * kLanesPerRow / kTransposeThreads;
-    static constexpr uint32_t kWarps = kTransposeThreads / 32;
-    static_assert(kRowsPerThread == 4, "the codes of four rows are one word");
-};
+using TransposeTile = layout::ChannelTile<T>;
 
 // Shared memory.
 template <typename T>
 struct TransposeSmem {
     // [feature][token / 4], each word at `code_word`.
     alignas(16) uint32_t codes[TransposeTile<T>::kFeatures][TransposeTile<T>::kRows / 4];
-    float amax[TransposeTile<T>::kWarps][TransposeTile<T>::kFeatures];
-    float inverse[TransposeTile<T>::kFeatures];
+    layout::ChannelSmem<T> channels;
     uint32_t first_fault;
     // The expert that has this CTA's rows, if one has: its rows, and how many hold tokens.
     uint32_t has_segment;
@@ -82,70 +74,17 @@ MK_DEVICE void write_tail(const abi::QuantizeTransposeParams& p, uint32_t first_
         p.scales[first / common::kGranK + threadIdx.x] = common::scale_of(0.0f, p.format).sf;
 }
 
-// Loads this thread's four rows of a vector; rows without a token, and features past the last, are zeros.
-template <typename T>
-MK_DEVICE void load_rows(const abi::QuantizeTransposeParams& p, uint32_t first_row, uint32_t num_rows, uint32_t feature,
-                         float (&x)[4][layout::kVector<T>]) {
-    const uint32_t num_valid = feature < p.num_features ? p.num_features - feature : 0;
-    const uint32_t row_in_tile = threadIdx.x / TransposeTile<T>::kLanesPerRow * 4;
-    const T* src = static_cast<const T*>(p.x.data) + (first_row + row_in_tile) * p.x.row_stride + feature;
-    if (not p.x.is_aligned or num_valid < layout::kVector<T>) {
-#pragma unroll
-        for (uint32_t i = 0; i < 4; ++i)
-            layout::load_each(src + i * p.x.row_stride, row_in_tile + i < num_rows ? num_valid : 0, x[i]);
-        return;
-    }
-    uint4 raw[4] = {};
-#pragma unroll
-    for (uint32_t i = 0; i < 4; ++i) {
-        if (row_in_tile + i < num_rows)
-            raw[i] = __ldg(reinterpret_cast<const uint4*>(src + i * p.x.row_stride));
-    }
-#pragma unroll
-    for (uint32_t i = 0; i < 4; ++i)
-        layout::unpack(raw[i], x[i], T{});
-}
-
-// Finds every feature's largest magnitude and leaves the reciprocal of its scale; writes the scales that exist.
-template <typename T>
-MK_DEVICE void find_scales(const abi::QuantizeTransposeParams& p, uint64_t first_scale, uint32_t scale_stride,
-                           uint32_t num_features, const float (&x)[4][layout::kVector<T>], TransposeSmem<T>& smem) {
-    const uint32_t lane = threadIdx.x % 32;
-#pragma unroll
-    for (uint32_t j = 0; j < layout::kVector<T>; ++j) {
-        float amax = fmaxf(fmaxf(fabsf(x[0][j]), fabsf(x[1][j])), fmaxf(fabsf(x[2][j]), fabsf(x[3][j])));
-        // Zero first: fmaxf passes over NaN only where the other side is a number.
-        amax = fmaxf(0.0f, amax);
-        amax = fmaxf(amax, __shfl_xor_sync(0xffffffff, amax, 8));
-        amax = fmaxf(amax, __shfl_xor_sync(0xffffffff, amax, 16));
-        if (lane < 8)
-            smem.amax[threadIdx.x / 32][lane * layout::kVector<T> + j] = amax;
-    }
-    __syncthreads();
-    if (threadIdx.x < TransposeTile<T>::kFeatures) {
-        float amax = 0.0f;
-#pragma unroll
-        for (uint32_t warp = 0; warp < TransposeTile<T>::kWarps; ++warp)
-            amax = fmaxf(amax, smem.amax[warp][threadIdx.x]);
-        const common::Scale scale = common::scale_of(amax, p.format);
-        smem.inverse[threadIdx.x] = scale.inverse;
-        if (threadIdx.x < num_features)
-            p.scales[first_scale + static_cast<uint64_t>(threadIdx.x) * scale_stride] = scale.sf;
-    }
-    __syncthreads();
-}
-
 // Encodes four tokens of each feature to a word, turns the tile, and writes 16 tokens of a feature at a time.
 template <typename T>
 MK_DEVICE void write_codes(const abi::QuantizeTransposeParams& p, uint64_t first_code, uint64_t feature_stride,
                            uint32_t num_features, const float (&x)[4][layout::kVector<T>], TransposeSmem<T>& smem) {
-    const uint32_t vector = threadIdx.x % TransposeTile<T>::kLanesPerRow;
-    const uint32_t word = threadIdx.x / TransposeTile<T>::kLanesPerRow;
+    const uint32_t vector = layout::channel_vector();
+    const uint32_t word = layout::channel_rows() / 4;
 #pragma unroll
     for (uint32_t j = 0; j < layout::kVector<T>; ++j) {
         const uint32_t feature = vector * layout::kVector<T> + j;
         const float four[4] = {x[0][j], x[1][j], x[2][j], x[3][j]};
-        smem.codes[feature][code_word<T>(feature, word)] = epilogue::encode4(four, smem.inverse[feature]);
+        smem.codes[feature][code_word<T>(feature, word)] = epilogue::encode4(four, smem.channels.inverse[feature]);
     }
     __syncthreads();
     for (uint32_t i = threadIdx.x; i < num_features * 8; i += kTransposeThreads) {
@@ -186,9 +125,9 @@ MK_DEVICE void quantize_transpose(const abi::QuantizeTransposeParams& p) {
     const uint64_t first_code = segment_codes + static_cast<uint64_t>(first_feature) * k + row_in_segment;
 
     float x[4][layout::kVector<T>];
-    const uint32_t vector = threadIdx.x % Tile::kLanesPerRow;
-    load_rows<T>(p, first_row, num_rows, first_feature + vector * layout::kVector<T>, x);
-    find_scales<T>(p, first_code / common::kGranK, k / common::kGranK, num_features, x, smem);
+    layout::load_channels<T>(p.x, first_row, num_rows, first_feature, p.num_features, x);
+    float* scales = p.scales + first_code / common::kGranK;
+    layout::find_channel_scales<T>(x, p.format, num_features, scales, k / common::kGranK, smem.channels);
     write_codes<T>(p, first_code, k, num_features, x, smem);
 }
 

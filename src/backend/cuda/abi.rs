@@ -12,8 +12,10 @@ pub enum FaultKind {
     PlanIndex = 2,
     #[doc = " offsets break their rule; values = {offset, index, m}"]
     TransposeOffsets = 3,
+    #[doc = " no power of two; position in the order of tiles, values = {bits, group * 2^32 + row, block}"]
+    PackScales = 4,
 }
-pub const NUM_FAULT_KINDS: u32 = 4;
+pub const NUM_FAULT_KINDS: u32 = 5;
 #[doc = " The first fault of one kind since the last check."]
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
@@ -401,6 +403,196 @@ const _: () = {
         [::core::mem::offset_of!(QuantizeTransposeParams, format) - 96usize];
     ["Offset of field: QuantizeTransposeParams::is_aligned"]
         [::core::mem::offset_of!(QuantizeTransposeParams, is_aligned) - 100usize];
+};
+#[doc = " kernels/quant/tiles.cuh, `quantize_block` and `quantize_channel`"]
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct QuantizeTilesParams {
+    #[doc = " BF16 or FP32 [num_groups, m, n]"]
+    pub x: StackIn,
+    #[doc = " E4M3 [num_groups, m, n]; the scales' rows are tiles of 128 rows, their blocks columns of tiles"]
+    pub out: QuantOut,
+    pub num_groups: u32,
+    pub m: u32,
+    pub n: u32,
+    #[doc = " num_groups * num_row_tiles * num_column_tiles < 2^31"]
+    pub num_row_tiles: u32,
+    #[doc = " num_groups * num_row_tiles * num_column_tiles < 2^31"]
+    pub num_column_tiles: u32,
+    pub reserved: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of QuantizeTilesParams"][::core::mem::size_of::<QuantizeTilesParams>() - 128usize];
+    ["Alignment of QuantizeTilesParams"][::core::mem::align_of::<QuantizeTilesParams>() - 8usize];
+    ["Offset of field: QuantizeTilesParams::x"]
+        [::core::mem::offset_of!(QuantizeTilesParams, x) - 0usize];
+    ["Offset of field: QuantizeTilesParams::out"]
+        [::core::mem::offset_of!(QuantizeTilesParams, out) - 32usize];
+    ["Offset of field: QuantizeTilesParams::num_groups"]
+        [::core::mem::offset_of!(QuantizeTilesParams, num_groups) - 104usize];
+    ["Offset of field: QuantizeTilesParams::m"]
+        [::core::mem::offset_of!(QuantizeTilesParams, m) - 108usize];
+    ["Offset of field: QuantizeTilesParams::n"]
+        [::core::mem::offset_of!(QuantizeTilesParams, n) - 112usize];
+    ["Offset of field: QuantizeTilesParams::num_row_tiles"]
+        [::core::mem::offset_of!(QuantizeTilesParams, num_row_tiles) - 116usize];
+    ["Offset of field: QuantizeTilesParams::num_column_tiles"]
+        [::core::mem::offset_of!(QuantizeTilesParams, num_column_tiles) - 120usize];
+    ["Offset of field: QuantizeTilesParams::reserved"]
+        [::core::mem::offset_of!(QuantizeTilesParams, reserved) - 124usize];
+};
+#[doc = " kernels/quant/dequantize.cuh"]
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct DequantizeParams {
+    #[doc = " E4M3 [num_groups, m, k]"]
+    pub values: StackIn,
+    #[doc = " BF16 or FP32 [num_groups, m, k]"]
+    pub out: StackOut,
+    #[doc = " FP32 [num_groups, ceil_div(m, tile_rows), ceil_div(k, tile_columns)]"]
+    pub scales: *const f32,
+    pub scales_group_stride: u64,
+    pub scales_row_stride: u64,
+    pub scales_column_stride: u64,
+    pub num_groups: u32,
+    pub m: u32,
+    pub k: u32,
+    #[doc = " of one scale; tile_columns is 1 or a multiple of 16"]
+    pub tile_rows: u32,
+    #[doc = " of one scale; tile_columns is 1 or a multiple of 16"]
+    pub tile_columns: u32,
+    #[doc = " ceil_div(k, 16); num_groups * m * num_pieces < 2^32"]
+    pub num_pieces: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of DequantizeParams"][::core::mem::size_of::<DequantizeParams>() - 120usize];
+    ["Alignment of DequantizeParams"][::core::mem::align_of::<DequantizeParams>() - 8usize];
+    ["Offset of field: DequantizeParams::values"]
+        [::core::mem::offset_of!(DequantizeParams, values) - 0usize];
+    ["Offset of field: DequantizeParams::out"]
+        [::core::mem::offset_of!(DequantizeParams, out) - 32usize];
+    ["Offset of field: DequantizeParams::scales"]
+        [::core::mem::offset_of!(DequantizeParams, scales) - 64usize];
+    ["Offset of field: DequantizeParams::scales_group_stride"]
+        [::core::mem::offset_of!(DequantizeParams, scales_group_stride) - 72usize];
+    ["Offset of field: DequantizeParams::scales_row_stride"]
+        [::core::mem::offset_of!(DequantizeParams, scales_row_stride) - 80usize];
+    ["Offset of field: DequantizeParams::scales_column_stride"]
+        [::core::mem::offset_of!(DequantizeParams, scales_column_stride) - 88usize];
+    ["Offset of field: DequantizeParams::num_groups"]
+        [::core::mem::offset_of!(DequantizeParams, num_groups) - 96usize];
+    ["Offset of field: DequantizeParams::m"]
+        [::core::mem::offset_of!(DequantizeParams, m) - 100usize];
+    ["Offset of field: DequantizeParams::k"]
+        [::core::mem::offset_of!(DequantizeParams, k) - 104usize];
+    ["Offset of field: DequantizeParams::tile_rows"]
+        [::core::mem::offset_of!(DequantizeParams, tile_rows) - 108usize];
+    ["Offset of field: DequantizeParams::tile_columns"]
+        [::core::mem::offset_of!(DequantizeParams, tile_columns) - 112usize];
+    ["Offset of field: DequantizeParams::num_pieces"]
+        [::core::mem::offset_of!(DequantizeParams, num_pieces) - 116usize];
+};
+#[doc = " [num_groups, num_rows, num_columns] with any strides, in elements."]
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct Strides {
+    pub group: u64,
+    pub row: u64,
+    pub column: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Strides"][::core::mem::size_of::<Strides>() - 24usize];
+    ["Alignment of Strides"][::core::mem::align_of::<Strides>() - 8usize];
+    ["Offset of field: Strides::group"][::core::mem::offset_of!(Strides, group) - 0usize];
+    ["Offset of field: Strides::row"][::core::mem::offset_of!(Strides, row) - 8usize];
+    ["Offset of field: Strides::column"][::core::mem::offset_of!(Strides, column) - 16usize];
+};
+#[doc = " kernels/quant/scales.cuh"]
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct ScalesParams {
+    #[doc = " FP32 [num_groups, num_rows, num_blocks], or four UE8M0 bytes a word"]
+    pub source: *const ::core::ffi::c_void,
+    #[doc = " FP32 [num_groups, num_rows, num_blocks]"]
+    pub destination: *mut f32,
+    pub source_strides: Strides,
+    pub destination_strides: Strides,
+    pub num_groups: u32,
+    pub num_rows: u32,
+    pub num_blocks: u32,
+    #[doc = " scales, below 2^32"]
+    pub num_units: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of ScalesParams"][::core::mem::size_of::<ScalesParams>() - 80usize];
+    ["Alignment of ScalesParams"][::core::mem::align_of::<ScalesParams>() - 8usize];
+    ["Offset of field: ScalesParams::source"]
+        [::core::mem::offset_of!(ScalesParams, source) - 0usize];
+    ["Offset of field: ScalesParams::destination"]
+        [::core::mem::offset_of!(ScalesParams, destination) - 8usize];
+    ["Offset of field: ScalesParams::source_strides"]
+        [::core::mem::offset_of!(ScalesParams, source_strides) - 16usize];
+    ["Offset of field: ScalesParams::destination_strides"]
+        [::core::mem::offset_of!(ScalesParams, destination_strides) - 40usize];
+    ["Offset of field: ScalesParams::num_groups"]
+        [::core::mem::offset_of!(ScalesParams, num_groups) - 64usize];
+    ["Offset of field: ScalesParams::num_rows"]
+        [::core::mem::offset_of!(ScalesParams, num_rows) - 68usize];
+    ["Offset of field: ScalesParams::num_blocks"]
+        [::core::mem::offset_of!(ScalesParams, num_blocks) - 72usize];
+    ["Offset of field: ScalesParams::num_units"]
+        [::core::mem::offset_of!(ScalesParams, num_units) - 76usize];
+};
+#[doc = " kernels/quant/pack.cuh"]
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct PackScalesParams {
+    #[doc = " FP32 [num_groups, num_rows, num_blocks]"]
+    pub scales: *const f32,
+    #[doc = " four UE8M0 bytes each [num_groups, num_rows, ceil_div(num_blocks, 4)]"]
+    pub out: *mut u32,
+    pub in_strides: Strides,
+    pub out_strides: Strides,
+    pub faults: FaultSink,
+    pub num_groups: u32,
+    pub num_rows: u32,
+    pub num_blocks: u32,
+    #[doc = " tiles of 32 x 32 words, less than 2^20 in all groups"]
+    pub num_row_tiles: u32,
+    #[doc = " tiles of 32 x 32 words, less than 2^20 in all groups"]
+    pub num_word_tiles: u32,
+    pub reserved: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of PackScalesParams"][::core::mem::size_of::<PackScalesParams>() - 104usize];
+    ["Alignment of PackScalesParams"][::core::mem::align_of::<PackScalesParams>() - 8usize];
+    ["Offset of field: PackScalesParams::scales"]
+        [::core::mem::offset_of!(PackScalesParams, scales) - 0usize];
+    ["Offset of field: PackScalesParams::out"]
+        [::core::mem::offset_of!(PackScalesParams, out) - 8usize];
+    ["Offset of field: PackScalesParams::in_strides"]
+        [::core::mem::offset_of!(PackScalesParams, in_strides) - 16usize];
+    ["Offset of field: PackScalesParams::out_strides"]
+        [::core::mem::offset_of!(PackScalesParams, out_strides) - 40usize];
+    ["Offset of field: PackScalesParams::faults"]
+        [::core::mem::offset_of!(PackScalesParams, faults) - 64usize];
+    ["Offset of field: PackScalesParams::num_groups"]
+        [::core::mem::offset_of!(PackScalesParams, num_groups) - 80usize];
+    ["Offset of field: PackScalesParams::num_rows"]
+        [::core::mem::offset_of!(PackScalesParams, num_rows) - 84usize];
+    ["Offset of field: PackScalesParams::num_blocks"]
+        [::core::mem::offset_of!(PackScalesParams, num_blocks) - 88usize];
+    ["Offset of field: PackScalesParams::num_row_tiles"]
+        [::core::mem::offset_of!(PackScalesParams, num_row_tiles) - 92usize];
+    ["Offset of field: PackScalesParams::num_word_tiles"]
+        [::core::mem::offset_of!(PackScalesParams, num_word_tiles) - 96usize];
+    ["Offset of field: PackScalesParams::reserved"]
+        [::core::mem::offset_of!(PackScalesParams, reserved) - 100usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]

@@ -13,6 +13,7 @@ const KINDS: [FaultKind; NUM_KINDS] = [
     FaultKind::PlanCapacity,
     FaultKind::PlanIndex,
     FaultKind::TransposeOffsets,
+    FaultKind::PackScales,
 ];
 /// The order of a record without a fault.
 const NO_FAULT: u64 = u64::MAX;
@@ -79,6 +80,11 @@ fn first_fault(records: &[FaultRecord; NUM_KINDS]) -> Option<Error> {
             let got = format!("{v0} at index {v1}");
             Error::value("quantize_transpose", "expert_offsets", expected, got)
         }
+        FaultKind::PackScales => {
+            let (sf, group, row) = (f32::from_bits(v0 as u32), v1 >> 32, v1 as u32);
+            let got = format!("{sf} in group {group}, row {row}, block {v2}");
+            Error::value("pack_scales", "scales", "powers of two", got)
+        }
     })
 }
 
@@ -107,25 +113,33 @@ mod tests {
         let capacity = fault(4, 0, [6, 3, 0]);
         let index = fault(4, 9, [99, 8, 0]);
         let offsets = fault(5, 2, [100, 2, 256]);
+        let scale = fault(6, 0, [i64::from(3.0f32.to_bits()), 1 << 32 | 2, 5]);
         assert_eq!(
-            told([gate, capacity, index, offsets]),
+            told([gate, capacity, index, offsets, scale]),
             "plan: `num_max_recv_rows` holds 3 rows, needs 6"
         );
-        assert_eq!(told([gate, NONE, index, offsets]), "plan: `topk_idx` is 99, expected -1 to 7");
         assert_eq!(
-            told([gate, NONE, NONE, offsets]),
+            told([gate, NONE, index, offsets, scale]),
+            "plan: `topk_idx` is 99, expected -1 to 7"
+        );
+        assert_eq!(
+            told([gate, NONE, NONE, offsets, scale]),
             "quantize_transpose: `expert_offsets` is 100 at index 2, expected 0, then ascending \
              multiples of 128 up to 256"
         );
         assert_eq!(
-            told([gate, NONE, NONE, NONE]),
+            told([gate, NONE, NONE, NONE, scale]),
+            "pack_scales: `scales` is 3 in group 1, row 2, block 5, expected powers of two"
+        );
+        assert_eq!(
+            told([gate, NONE, NONE, NONE, NONE]),
             "gate: `logits` is NaN at token 3, expected numbers"
         );
     }
 
     #[test]
     fn the_masked_layout_names_its_own_extent() {
-        let told = told([NONE, fault(0, 0, [3, 2, 1]), NONE, NONE]);
+        let told = told([NONE, fault(0, 0, [3, 2, 1]), NONE, NONE, NONE]);
         assert_eq!(told, "plan: `max_m` holds 2 rows, needs 3");
     }
 

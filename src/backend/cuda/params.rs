@@ -51,7 +51,7 @@ fn is_aligned(address: usize, element_bytes: usize, layout: Layout<3>) -> bool {
         && multiple(num_rows, row_stride)
 }
 
-pub fn stack_in<T: Activation>(x: &TensorRef<'_, Cuda, T, 3>) -> StackIn {
+pub fn stack_in<T: Element>(x: &TensorRef<'_, Cuda, T, 3>) -> StackIn {
     let data = x.as_ptr();
     let (group_stride, row_stride, is_aligned) = placement(data, x.layout());
     StackIn { data: data.cast(), group_stride, row_stride, is_aligned, reserved: 0 }

@@ -135,18 +135,18 @@ impl Backend for Cuda {
 
     fn quantize_block<T: Activation>(
         &self,
-        _: &CudaStream,
-        _: QuantizeBlockArgs<'_, Self, T>,
+        stream: &CudaStream,
+        args: QuantizeBlockArgs<'_, Self, T>,
     ) -> Result<()> {
-        Err(no_kernel("quantize_block"))
+        quant::quantize_block(self, stream, args)
     }
 
     fn quantize_channel<T: Activation>(
         &self,
-        _: &CudaStream,
-        _: QuantizeChannelArgs<'_, Self, T>,
+        stream: &CudaStream,
+        args: QuantizeChannelArgs<'_, Self, T>,
     ) -> Result<()> {
-        Err(no_kernel("quantize_channel"))
+        quant::quantize_channel(self, stream, args)
     }
 
     fn quantize_transpose<T: Activation>(
@@ -159,22 +159,26 @@ impl Backend for Cuda {
 
     fn dequantize<T: Activation>(
         &self,
-        _: &CudaStream,
-        _: DequantizeArgs<'_, Self, T>,
+        stream: &CudaStream,
+        args: DequantizeArgs<'_, Self, T>,
     ) -> Result<()> {
-        Err(no_kernel("dequantize"))
+        quant::dequantize(self, stream, args)
     }
 
-    fn relayout_scales(&self, _: &CudaStream, _: RelayoutScalesArgs<'_, Self>) -> Result<()> {
-        Err(no_kernel("relayout_scales"))
+    fn relayout_scales(
+        &self,
+        stream: &CudaStream,
+        args: RelayoutScalesArgs<'_, Self>,
+    ) -> Result<()> {
+        quant::relayout_scales(self, stream, args)
     }
 
-    fn pack_scales(&self, _: &CudaStream, _: PackScalesArgs<'_, Self>) -> Result<()> {
-        Err(no_kernel("pack_scales"))
+    fn pack_scales(&self, stream: &CudaStream, args: PackScalesArgs<'_, Self>) -> Result<()> {
+        quant::pack_scales(self, stream, args)
     }
 
-    fn unpack_scales(&self, _: &CudaStream, _: UnpackScalesArgs<'_, Self>) -> Result<()> {
-        Err(no_kernel("unpack_scales"))
+    fn unpack_scales(&self, stream: &CudaStream, args: UnpackScalesArgs<'_, Self>) -> Result<()> {
+        quant::unpack_scales(self, stream, args)
     }
 
     fn swiglu<T: Activation, U: Activation>(
