@@ -52,7 +52,7 @@ MK_DEVICE void pack_scales(const abi::PackScalesParams& p) {
 
 // One thread.
 MK_DEVICE void explain_pack_scales(const abi::PackScalesParams& p) {
-    const uint64_t order = p.faults.records[static_cast<uint32_t>(abi::FaultKind::kPackScales)].order;
+    const uint64_t order = common::recorded_fault(p.faults, abi::FaultKind::kPackScales);
     if (order >> 32 != p.faults.launch_idx)
         return;
     const uint32_t position = static_cast<uint32_t>(order), idx = position / 4, byte = position % 4;
