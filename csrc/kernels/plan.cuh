@@ -2,7 +2,8 @@
 // rows of an expert ascend by slot. One cluster does all of it. A warp has a run of neighbouring slots, a CTA the runs
 // of its warps: counts per warp and expert lie in shared memory, become first positions by sums over the warps below
 // and over the CTAs below (read from their shared memory), and then the runs are walked again in order.
-// A launch has one cluster of at most 8 CTAs, `dynamic shared memory` = PlanSmem::num_bytes. Meaning: src/moe/plan.rs.
+// Accesses are as wide as a slot: a lane is a slot, which keeps the order. Launched by src/backend/cuda/plan.rs, which
+// knows the shared memory below. Meaning: src/moe/plan.rs.
 #pragma once
 
 #include "abi/plan.h"
@@ -17,7 +18,7 @@ constexpr uint32_t kPlanMaxThreads = 1024;
 
 static_assert(kPlanMaxThreads / 32 <= 32, "one warp adds up the warps' counts");
 
-// Shared memory: 8-byte words first. [num_warps + 3][num_local_experts] words and one offset more.
+// Shared memory: 8-byte words first.
 struct PlanSmem {
     uint64_t* ends;       // [num_local_experts + 1], first row of each expert before clipping, and the end
     uint32_t* totals;     // [num_local_experts], this CTA's tokens of each expert; read by peers

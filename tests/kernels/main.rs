@@ -2,6 +2,8 @@
 
 mod arithmetic;
 mod budgets;
+#[path = "../../build/cache.rs"]
+mod cache;
 #[path = "../../build/sources.rs"]
 mod sources;
 mod sources_cases;

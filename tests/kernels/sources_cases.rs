@@ -4,6 +4,7 @@ use std::path::Path;
 
 use libtest_mimic::{Failed, Trial};
 
+use crate::cache::Cache;
 use crate::root;
 use crate::sources::{Directive, includes, kernel_names, read_all};
 
@@ -12,6 +13,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("a_build_line_says_how_a_file_is_compiled", directives_are_read),
         Trial::test("a_wrong_build_line_is_refused", wrong_directives_are_refused),
         Trial::test("a_change_in_any_included_header_is_seen", includes_are_followed),
+        Trial::test("a_kernel_is_compiled_once_for_each_origin", the_cache_keeps_files),
         Trial::test("inline_assembly_stands_in_csrc_ptx_alone", assembly_is_in_its_place),
     ]
 }
@@ -47,6 +49,23 @@ fn includes_are_followed() -> Result<(), Failed> {
     assert!(quant.kernels.iter().any(|kernel| kernel == "quantize_bf16"));
     assert!(quant.directive.is_bitwise, "the bytes of quantisation are a contract");
     assert_eq!(quant.path, Path::new("csrc/instances/quant.cu"));
+    Ok(())
+}
+
+fn the_cache_keeps_files() -> Result<(), Failed> {
+    let dir = tempfile::tempdir()?;
+    let cache = Cache::new(dir.path());
+    let make = |text: &'static str| {
+        move |file: &Path| std::fs::write(file, text).map_err(|error| error.to_string())
+    };
+    let first = cache.file("gate", "ptx", &("13.2.86", "a"), make("one"))?;
+    let again = cache.file("gate", "ptx", &("13.2.86", "a"), make("two"))?;
+    assert_eq!((&first, std::fs::read_to_string(&again)?), (&again, "one".to_owned()));
+    let changed = cache.file("gate", "ptx", &("13.2.86", "b"), make("two"))?;
+    assert_eq!(std::fs::read_to_string(changed)?, "two");
+    let failed = cache.file("gate", "ptx", &("13.2.86", "c"), |_| Err("no".to_owned()));
+    assert_eq!(failed, Err("no".to_owned()));
+    assert_eq!(std::fs::read_dir(dir.path())?.count(), 2, "a failure leaves nothing");
     Ok(())
 }
 

@@ -41,6 +41,7 @@ impl CudaBuffer {
         let buffer = Self { context: Arc::clone(context), address, num_bytes };
         // SAFETY: the memory was allocated with this size.
         call("alloc", "cuMemsetD8", unsafe { result::memset_d8_sync(address, 0, num_bytes) })?;
+        wait_for_default_stream("alloc")?;
         Ok(buffer)
     }
 
@@ -83,6 +84,15 @@ impl Drop for CudaBuffer {
     }
 }
 
+/// Waits for what calls without a stream began.
+///
+/// They may return before the device is done, and the backend's streams do not wait for them.
+fn wait_for_default_stream(op: &'static str) -> Result<()> {
+    // SAFETY: the null handle is the current context's default stream.
+    let answer = unsafe { result::stream::synchronize(std::ptr::null_mut()) };
+    call(op, "cuStreamSynchronize", answer)
+}
+
 /// Waits for the context's work, then copies to the device.
 ///
 /// # Safety
@@ -95,7 +105,8 @@ pub(in super::super) unsafe fn write(context: &Context, dst: *mut u8, data: &[u8
     }
     // SAFETY: the caller promised the memory.
     let answer = unsafe { result::memcpy_htod_sync(dst as sys::CUdeviceptr, data) };
-    call("write", "cuMemcpyHtoD", answer)
+    call("write", "cuMemcpyHtoD", answer)?;
+    wait_for_default_stream("write")
 }
 
 /// Waits for the context's work, then copies to the host.
