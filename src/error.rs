@@ -151,6 +151,17 @@ pub enum Error {
         op: &'static str,
     },
 
+    /// The CUDA driver refused a call.
+    #[error("{op}: the CUDA driver's {call} failed: {reason}")]
+    Driver {
+        /// Operation that failed.
+        op: &'static str,
+        /// Function of the driver.
+        call: &'static str,
+        /// The driver's name and text of the error.
+        reason: String,
+    },
+
     /// The machine, the build or a library lacks what the operation needs.
     #[error("{op}: {what} is not available: {reason}")]
     Unavailable {

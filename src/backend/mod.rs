@@ -1,6 +1,7 @@
 //! Backends: where stages run. `moe`, `gemm` and `mla` check arguments; a backend only computes.
 
 pub(crate) mod cpu;
+pub mod cuda;
 
 use std::time::Duration;
 

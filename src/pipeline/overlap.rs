@@ -174,8 +174,8 @@ pub fn best_overlap(spec: &OverlapSpec) -> Result<Overlap> {
     }
     let first = u32::from(spec.num_saturating_sms > 0);
     let mut best = overlap(&OverlapSpec { num_comm_sms: first, ..*spec })?;
-    // More than saturates communication only takes from computation.
-    for num_comm_sms in first + 1..=spec.num_saturating_sms.min(spec.num_sms - 1) {
+    // NOTE: more than saturates communication only slows computation, and yet the orders may end sooner.
+    for num_comm_sms in first + 1..spec.num_sms {
         let candidate = overlap(&OverlapSpec { num_comm_sms, ..*spec })?;
         if candidate.times.fb_us < best.times.fb_us {
             best = candidate;

@@ -1,6 +1,6 @@
 //! The conformance cases: one case, every backend.
 //!
-//! `cargo test --test conformance -- [--backend cpu] [--stage gate] [--json] [libtest arguments]`
+//! `cargo test --test conformance -- [--backend cpu|vgpu|gpu] [--stage gate] [--json] [libtest arguments]`
 
 mod case;
 mod combine;
@@ -24,6 +24,7 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use moekit::backend::SimdLevel;
+use moekit::backend::cuda::Cuda;
 use moekit::{Backend, Cpu};
 
 use case::{Case, NamedCase};
@@ -53,8 +54,15 @@ fn main() -> ExitCode {
     };
     let cases = match options.backend.as_str() {
         "cpu" => cpu_cases(&options),
+        "vgpu" | "gpu" => match Cuda::new(0) {
+            Ok(cuda) => cuda_cases(&cuda, &options),
+            Err(error) => {
+                eprintln!("conformance: backend `{}` cannot be used: {error}", options.backend);
+                return ExitCode::from(2);
+            }
+        },
         other => {
-            eprintln!("conformance: backend `{other}` is not in this build; known: cpu");
+            eprintln!("conformance: no backend is named `{other}`; known: cpu, vgpu, gpu");
             return ExitCode::from(2);
         }
     };
@@ -78,6 +86,16 @@ fn cpu_cases(options: &Options) -> Vec<NamedCase> {
         .filter_map(|simd| Some((simd, Cpu::with_simd(simd).ok()?)))
         .flat_map(|(simd, cpu)| named_cases(&format!("cpu-{simd}"), &cpu, options))
         .collect()
+}
+
+/// Stages for which the CUDA backend has no kernel yet: their cases are left out.
+const WITHOUT_CUDA_KERNEL: [&str; 4] = ["dispatch", "combine", "gemm", "layer"];
+
+/// The CUDA backend on whatever the driver drives.
+fn cuda_cases(cuda: &Cuda, options: &Options) -> Vec<NamedCase> {
+    let mut cases = named_cases(&options.backend, cuda, options);
+    cases.retain(|case| !WITHOUT_CUDA_KERNEL.contains(&case.stage));
+    cases
 }
 
 fn named_cases<B: Backend>(prefix: &str, backend: &B, options: &Options) -> Vec<NamedCase> {

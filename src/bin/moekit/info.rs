@@ -4,6 +4,7 @@ use std::ffi::c_int;
 use std::process::Command;
 
 use clap::Args;
+use moekit::backend::cuda::{KERNEL_MODULES, NVCC_VERSION};
 use moekit::backend::{Limits, SimdLevel};
 use moekit::{Cpu, Result};
 use serde::Serialize;
@@ -31,6 +32,10 @@ struct Info {
     built_with_mpi: bool,
     mpirun: Option<String>,
     nvcc: Option<String>,
+    /// CUDA kernels in this program.
+    num_kernels: usize,
+    /// Release of the nvcc that compiled them.
+    kernels_nvcc: Option<&'static str>,
     /// CUDA version that the driver supports, such as 13.2.
     cuda_driver: Option<String>,
     limits: Option<Limits>,
@@ -51,6 +56,8 @@ pub fn run(args: &InfoArgs) -> Result<()> {
         built_with_mpi: cfg!(feature = "mpi"),
         mpirun: version_of("mpirun", |line| line.contains("mpirun")),
         nvcc: version_of("nvcc", |line| line.contains("release")),
+        num_kernels: KERNEL_MODULES.iter().map(|module| module.kernels.len()).sum(),
+        kernels_nvcc: NVCC_VERSION,
         cuda_driver: cuda_driver(),
         limits: args.measure.then(Limits::measure),
     };
@@ -77,6 +84,13 @@ impl Info {
             ),
             ("mpirun", or_none(&self.mpirun)),
             ("nvcc", or_none(&self.nvcc)),
+            (
+                "CUDA kernels",
+                match self.kernels_nvcc {
+                    Some(nvcc) => format!("{}, compiled by nvcc {nvcc}", self.num_kernels),
+                    None => "none (no nvcc when moekit was built)".to_owned(),
+                },
+            ),
             ("CUDA driver", or_none(&self.cuda_driver)),
         ];
         if let Some(limits) = &self.limits {

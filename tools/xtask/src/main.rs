@@ -2,12 +2,14 @@
 //!
 //! Standard output carries results alone; what is being run, and why, goes to standard error.
 
+mod abi;
 mod bench;
 mod cargo;
 mod check;
 mod demo;
 mod error;
 mod prerequisites;
+mod sass;
 mod shell;
 mod summary;
 mod test;
@@ -40,6 +42,10 @@ enum Command {
     Check(check::Args),
     /// Run the benchmarks and keep their tables under target/bench/.
     Bench(bench::Args),
+    /// Regenerate the Rust mirrors of the kernels' parameter structs (csrc/abi).
+    Abi(abi::Args),
+    /// Print a kernel's main loop in machine code, with its control bits, and counts by class.
+    Sass(sass::Args),
     /// Install the pinned MPI and CUDA toolchains under target/toolchain/ (no root needed).
     Toolchain(toolchain::Args),
 }
@@ -60,6 +66,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Demo(args) => demo::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Abi(args) => abi::run(&args),
+        Command::Sass(args) => sass::run(&args),
         Command::Toolchain(args) => toolchain::run(&args),
     }
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: sets up what is missing, then runs every test of the workspace.
 //!
-//! With MPI, everything is built once, with the feature `mpi`; `tests/world` starts mpirun itself
+//! nvcc is set up before anything is built, and moekit's build script finds it; with it come the
+//! gates on the kernels' machine code. With MPI, everything is built once, with the feature `mpi`; `tests/world` starts mpirun itself
 //! and runs alone, since its ranks fill the machine.
 
 use std::io::{IsTerminal, stderr};
@@ -11,22 +12,31 @@ use crate::error::{Error, Result};
 use crate::prerequisites;
 use crate::shell::quote;
 use crate::summary::Summary;
-use crate::toolchain::{self, Environment, Mpi};
+use crate::toolchain::{self, Cuda, Environment, Mpi, libclang};
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Leave out what needs MPI: ranks are threads alone, and nothing is installed.
+    /// Leave out what needs MPI: ranks are threads alone, and no MPI is installed.
     #[arg(long)]
     no_mpi: bool,
+    /// Leave out what needs nvcc: the kernels are not compiled, unless there is one already.
+    #[arg(long)]
+    no_cuda: bool,
 }
 
 /// The test target that starts mpirun.
 const WORLD: &str = "world";
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    prerequisites::check(toolchain::required_tools(!args.no_mpi, false))?;
-    let environment =
-        if args.no_mpi { Environment::default() } else { Mpi::ensure()?.environment()? };
+    prerequisites::check(toolchain::required_tools(!args.no_mpi, !args.no_cuda))?;
+    let environment = if args.no_mpi {
+        libclang::if_there()?.unwrap_or_default()
+    } else {
+        Mpi::ensure()?.environment()?
+    };
+    if !args.no_cuda {
+        Cuda::ensure()?;
+    }
     let suite = Suite {
         features: if args.no_mpi { &[] } else { &["--features", "moekit/mpi"] },
         environment,
@@ -39,6 +49,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     if args.no_mpi {
         eprintln!("==> left out (--no-mpi): the ranks-as-processes cases of tests/{WORLD}");
+    }
+    if args.no_cuda {
+        eprintln!(
+            "==> left out (--no-cuda), unless there was an nvcc: the kernels and their gates"
+        );
     }
     if total.num_failed > 0 {
         return Err(Error::TestsFailed(total));

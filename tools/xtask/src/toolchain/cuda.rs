@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::cargo;
 use crate::error::{Error, Result};
 use crate::shell::Step;
 use crate::toolchain::environment::{Change, Environment};
@@ -35,12 +36,21 @@ impl Cuda {
         let venv = venv();
         let toolkit = venv.dir().join("toolkit");
         let cuda = Self { version: pins::CUDA_VERSION, nvcc: toolkit.join("bin/nvcc"), toolkit };
+        let was_installed = venv.is_installed();
         venv.ensure(|venv| {
             let target = venv.site_packages()?.join("nvidia/cu13");
             symlink(&target, &cuda.toolkit).map_err(Error::io("link", &cuda.toolkit))?;
             cuda.verify(venv.dir())
         })?;
+        if !was_installed {
+            drop_builds_without_kernels()?;
+        }
         Ok(cuda)
+    }
+
+    /// Where the pinned toolkit is, or would be.
+    pub fn toolkit_dir() -> PathBuf {
+        venv().dir().join("toolkit")
     }
 
     /// The environment in which builds use this nvcc.
@@ -72,6 +82,16 @@ impl Cuda {
         }
         Ok(())
     }
+}
+
+/// moekit's build script does not see that nvcc has come, and would keep its empty kernel table.
+fn drop_builds_without_kernels() -> Result<()> {
+    for profile in ["dev", "release"] {
+        let purpose = "drop builds of moekit without kernels";
+        cargo::step(purpose, &["clean", "--package", "moekit", "--profile", profile])
+            .run_on_stderr()?;
+    }
+    Ok(())
 }
 
 fn venv() -> Venv {

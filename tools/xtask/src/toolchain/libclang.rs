@@ -1,11 +1,80 @@
-//! Finds the system's libclang, with which bindgen reads mpi.h.
+//! libclang, with which bindgen reads mpi.h and the kernels' structs: the system's, else a wheel's.
 
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use crate::error::{Error, Result};
 use crate::shell::Step;
-use crate::toolchain::toolchain_dir;
+use crate::toolchain::environment::{Change, Environment};
+use crate::toolchain::venv::Venv;
+use crate::toolchain::{pins, toolchain_dir};
+
+const PROBE_LIMIT: Duration = Duration::from_secs(60);
+
+/// The environment in which bindgen finds a libclang; installs one if there is none.
+pub fn ensure() -> Result<Environment> {
+    let dir = match found()? {
+        Some(dir) => dir,
+        None => {
+            let venv = own_venv();
+            venv.ensure(|venv| dir_in(venv).map(drop))?;
+            dir_in(&venv)?
+        }
+    };
+    environment(&dir)
+}
+
+/// As [`ensure`], but installs nothing.
+pub fn if_there() -> Result<Option<Environment>> {
+    found()?.map(|dir| environment(&dir)).transpose()
+}
+
+/// True if [`ensure`] would install something, for which it needs Python.
+pub fn needs_install() -> bool {
+    !matches!(found(), Ok(Some(_)))
+}
+
+fn own_venv() -> Venv {
+    Venv::new(&toolchain_dir(), &pins::CLANG)
+}
+
+/// The system's, MPI's, or the one of its own.
+fn found() -> Result<Option<PathBuf>> {
+    if let Some(dir) = system_dir() {
+        return Ok(Some(dir));
+    }
+    let venvs = [Venv::new(&toolchain_dir(), &pins::MPI), own_venv()];
+    venvs.iter().find(|venv| venv.is_installed()).map(dir_in).transpose()
+}
+
+/// The folder of a wheel's libclang.
+pub fn dir_in(venv: &Venv) -> Result<PathBuf> {
+    let dir = venv.site_packages()?.join("clang/native");
+    let library = dir.join("libclang.so");
+    fs::metadata(&library).map_err(Error::io("find", library))?;
+    Ok(dir)
+}
+
+fn environment(dir: &Path) -> Result<Environment> {
+    Ok(Environment(changes(dir, &gcc_include_dir()?).into()))
+}
+
+/// What bindgen takes to find libclang in `dir` and the compiler's headers.
+pub fn changes(dir: &Path, gcc_include: &Path) -> [(&'static str, Change); 2] {
+    // A libclang without clang's own headers lacks stddef.h; gcc's will do.
+    let headers = format!("-isystem {}", gcc_include.display());
+    [
+        ("LIBCLANG_PATH", Change::Set(dir.into())),
+        ("BINDGEN_EXTRA_CLANG_ARGS", Change::Append(headers)),
+    ]
+}
+
+pub fn gcc_include_dir() -> Result<PathBuf> {
+    let step = Step::new("ask gcc for its headers", "gcc").args(["-print-file-name=include"]);
+    Ok(PathBuf::from(step.limit(PROBE_LIMIT).probe()?.trim()))
+}
 
 /// The folder of a system libclang, in the order of: LIBCLANG_PATH, llvm-config, usual places.
 pub fn system_dir() -> Option<PathBuf> {

@@ -2,7 +2,7 @@
 
 mod cuda;
 mod environment;
-mod libclang;
+pub mod libclang;
 mod lock;
 mod mpi;
 mod pins;

@@ -51,11 +51,7 @@ impl Mpi {
 
     /// The environment in which the feature `mpi` builds, and its programs run.
     pub fn environment(&self) -> Result<Environment> {
-        let gcc_include = Step::new("ask gcc for its headers", "gcc")
-            .args(["-print-file-name=include"])
-            .limit(PROBE_LIMIT)
-            .probe()?;
-        Ok(self.environment_with(Path::new(gcc_include.trim())))
+        Ok(self.environment_with(&libclang::gcc_include_dir()?))
     }
 
     fn environment_with(&self, gcc_include: &Path) -> Environment {
@@ -67,18 +63,13 @@ impl Mpi {
         changes.extend([
             // rsmpi sets no rpath.
             ("LD_LIBRARY_PATH", Change::Prepend(self.lib_dirs.clone())),
-            ("LIBCLANG_PATH", Change::Set(self.libclang_dir.clone().into())),
-            // A libclang without clang's own headers lacks stddef.h; gcc's will do.
-            (
-                "BINDGEN_EXTRA_CLANG_ARGS",
-                Change::Append(format!("-isystem {}", gcc_include.display())),
-            ),
             ("MPICC", Change::Set(self.mpicc.clone().into())),
             ("MOEKIT_MPIRUN", Change::Set(self.mpirun.clone().into())),
             // Either of these would send rsmpi to another MPI.
             ("MPI_PKG_CONFIG", Change::Remove),
             ("CRAY_MPICH_DIR", Change::Remove),
         ]);
+        changes.extend(libclang::changes(&self.libclang_dir, gcc_include));
         Environment(changes)
     }
 
@@ -89,10 +80,7 @@ impl Mpi {
     }
 
     fn from_venv(venv: &Venv) -> Result<Self> {
-        let libclang_dir = venv.site_packages()?.join("clang/native");
-        let libclang = libclang_dir.join("libclang.so");
-        fs::metadata(&libclang).map_err(Error::io("find", libclang))?;
-        Self::from_programs(WHEELS, venv.dir().join("bin/mpicc"), libclang_dir)
+        Self::from_programs(WHEELS, venv.dir().join("bin/mpicc"), libclang::dir_in(venv)?)
     }
 
     fn from_programs(source: &'static str, mpicc: PathBuf, libclang_dir: PathBuf) -> Result<Self> {

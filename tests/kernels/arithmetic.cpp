@@ -1,0 +1,56 @@
+// The kernels' plain arithmetic for a C++ host compiler, to be compared with the Rust side bit for bit.
+#include <cstddef>
+
+#include "common/e4m3.cuh"
+#include "common/exp.cuh"
+#include "common/float_key.cuh"
+#include "common/scale.cuh"
+#include "common/swiglu.cuh"
+
+using namespace moekit;
+
+extern "C" void mk_exp(const float* x, float* out, size_t len) {
+    for (size_t i = 0; i < len; ++i)
+        out[i] = common::exp(x[i]);
+}
+
+extern "C" void mk_sigmoid(const float* x, float* out, size_t len) {
+    for (size_t i = 0; i < len; ++i)
+        out[i] = common::sigmoid(x[i]);
+}
+
+// Scales of blocks with these largest magnitudes, and their reciprocals.
+extern "C" void mk_scale(const float* amax, size_t len, int is_ue8m0, float* sf, float* inverse) {
+    for (size_t i = 0; i < len; ++i) {
+        const auto format = is_ue8m0 ? abi::ScaleFormat::kUe8m0 : abi::ScaleFormat::kFp32;
+        const common::Scale scale = common::scale_of(amax[i], format);
+        sf[i] = scale.sf;
+        inverse[i] = scale.inverse;
+    }
+}
+
+// gate_up [num_rows, 2]; one activation a row.
+extern "C" void mk_swiglu(const float* gate_up, size_t num_rows, float limit, const float* weights, float* out) {
+    for (size_t i = 0; i < num_rows; ++i)
+        out[i] = common::swiglu_activation(gate_up[2 * i], gate_up[2 * i + 1], limit, weights[i]);
+}
+
+extern "C" unsigned mk_float_key(float x) {
+    return common::float_key(x);
+}
+
+extern "C" float mk_float_of_key(unsigned key) {
+    return common::float_of_key(key);
+}
+
+extern "C" float mk_e4m3_to_f32(unsigned code) {
+    return common::e4m3_to_f32(code);
+}
+
+extern "C" unsigned mk_ue8m0_of_f32_ceil(float x) {
+    return common::ue8m0_of_f32_ceil(x);
+}
+
+extern "C" float mk_ue8m0_to_f32(unsigned code) {
+    return common::ue8m0_to_f32(code);
+}
