@@ -1,1 +1,3 @@
-//! The virtual GPU: a PTX emulator that serves the CUDA driver API.
+//! The virtual GPU: runs PTX kernels on the processor and reports their faults.
+
+pub mod ptx;
