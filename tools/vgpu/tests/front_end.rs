@@ -5,8 +5,10 @@ use proptest::prelude::*;
 use vgpu::ptx::ast::{Init, Item, Linkage, Loc, Module, Operand, Space, Statement, Variable};
 use vgpu::ptx::parse;
 
-/// nvcc 13.2's output for `ptx/features.cu`.
-const FEATURES: &str = include_str!("ptx/features.ptx");
+/// nvcc 13.2's output for `ptx/basic.cu`.
+const BASIC: &str = include_str!("ptx/basic.ptx");
+/// The same for `ptx/bulk.cu`.
+const BULK: &str = include_str!("ptx/bulk.ptx");
 /// Syntax that nvcc's output lacks: scopes, vectors, sinks, pairs, odd literals.
 const SYNTAX: &str = include_str!("ptx/syntax.ptx");
 
@@ -27,17 +29,18 @@ fn assert_round_trip(source: &str) {
 
 #[test]
 fn what_is_printed_parses_to_what_was_printed() {
-    assert_round_trip(FEATURES);
+    assert_round_trip(BASIC);
+    assert_round_trip(BULK);
     assert_round_trip(SYNTAX);
 }
 
 #[test]
 fn a_module_keeps_its_header_files_and_variables() {
-    let module = parse(FEATURES).expect("nvcc's output is PTX");
+    let module = parse(BULK).expect("nvcc's output is PTX");
     assert_eq!(module.version, (9, 2));
     assert_eq!(module.targets, ["sm_90a"]);
     assert_eq!(module.address_bits, 64);
-    assert!(module.items.contains(&Item::File { index: 1, path: "features.cu" }));
+    assert!(module.items.contains(&Item::File { index: 1, path: "bulk.cu" }));
     let tile = module.items.iter().find_map(|item| match item {
         Item::Variable(variable) if variable.name == "tile" => Some(variable),
         _ => None,
@@ -60,7 +63,7 @@ fn a_module_keeps_its_header_files_and_variables() {
 
 #[test]
 fn an_initialiser_may_take_addresses() {
-    let module = parse(FEATURES).expect("nvcc's output is PTX");
+    let module = parse(BASIC).expect("nvcc's output is PTX");
     let names = module.items.iter().find_map(|item| match item {
         Item::Variable(variable) if variable.name == "names" => variable.init.clone(),
         _ => None,
@@ -148,7 +151,7 @@ fn no_edit_of_a_module_makes_the_parser_panic() {
     };
     let snippets: [&str; 12] =
         ["{", "}", "[", "]", "(", "<99999999999>", "0x", "\"", "/*", "é", ".param", "-"];
-    for source in [&FEATURES[..9000], SYNTAX] {
+    for source in [&BASIC[..9000], SYNTAX] {
         for _ in 0..1500 {
             let mut bytes = source.as_bytes().to_vec();
             for _ in 0..=random(4) {

@@ -6,6 +6,7 @@ mod lexer;
 mod operands;
 mod parser;
 mod print;
+mod statements;
 mod variables;
 
 pub use parser::parse;

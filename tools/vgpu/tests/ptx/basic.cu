@@ -1,13 +1,9 @@
 // Kernels whose PTX exercises the front end: printf, assert, shared, local and constant memory,
-// atomics, shuffles, a call that is not inlined, TMA, mbarriers and inline assembly.
+// atomics, shuffles, a call that is not inlined, a lock.
 #include <cassert>
 #include <cstdint>
 #include <cstdio>
-#include <cuda/ptx>
 #include <cuda_fp8.h>
-#include <cuda_bf16.h>
-
-namespace ptx = cuda::ptx;
 
 __constant__ float weights[8] = {1, 2, 3, 4, 5, 6, 7, 8};
 __device__ int counter;
@@ -60,31 +56,6 @@ extern "C" __global__ void quantise(const float* in, __nv_fp8_e4m3* out, float* 
         out[row * 128 + lane * 4 + i] = __nv_fp8_e4m3(values[i] * (1.0f / scale));
     if (lane == 0)
         scales[row] = scale;
-}
-
-extern "C" __global__ void bulk(const float* in, float* out, int n) {
-    extern __shared__ __align__(128) float tile[];
-    __shared__ uint64_t full;
-    if (threadIdx.x == 0) {
-        ptx::mbarrier_init(&full, 1);
-        ptx::fence_mbarrier_init(ptx::sem_release, ptx::scope_cluster);
-    }
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        ptx::cp_async_bulk(ptx::space_cluster, ptx::space_global, tile, in, n * 4, &full);
-        ptx::mbarrier_arrive_expect_tx(ptx::sem_release, ptx::scope_cta, ptx::space_shared, &full, n * 4);
-    }
-    while (!ptx::mbarrier_try_wait_parity(&full, 0)) {
-    }
-    for (int i = threadIdx.x; i < n; i += blockDim.x)
-        tile[i] = tile[i] * 2.0f + 1.0f;
-    ptx::fence_proxy_async(ptx::space_shared);
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        ptx::cp_async_bulk(ptx::space_global, ptx::space_shared, out, tile, n * 4);
-        ptx::cp_async_bulk_commit_group();
-        ptx::cp_async_bulk_wait_group(ptx::n32_t<0>());
-    }
 }
 
 extern "C" __global__ void spins(int* lock, int* value, int rounds) {
