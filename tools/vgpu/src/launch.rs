@@ -47,6 +47,9 @@ pub struct Launch {
     pub num_sms: u32,
     /// Most warp instructions before the launch is given up.
     pub fuel: u64,
+    /// Address of the zeroed workspace of a grid-wide barrier, as `%envreg1` (its upper half) and
+    /// `%envreg2` show it to cooperative groups; 0 for none.
+    pub workspace: u64,
 }
 
 impl Default for Launch {
@@ -60,6 +63,7 @@ impl Default for Launch {
             params: Vec::new(),
             num_sms: 4,
             fuel: 10_000_000_000,
+            workspace: 0,
         }
     }
 }
@@ -145,14 +149,26 @@ impl Image {
     /// [`LaunchError::NoKernel`], [`LaunchError::Shape`] before anything has run;
     /// [`LaunchError::Fault`] if the kernel made a mistake.
     pub fn launch(&self, kernel: &str, launch: &Launch) -> Result<Report, LaunchError> {
-        let Some(kernel) = self.program.kernel(kernel) else {
-            return Err(LaunchError::NoKernel { name: kernel.to_owned() });
-        };
+        let kernel = self.kernel(kernel)?;
         let shape = shape(kernel, launch)?;
         let mut grid =
             Grid::new(&self.program, kernel, &self.memory, &self.globals, &shape, &launch.params);
         let counts = grid.run()?;
         Ok(Report { counts, output: grid.output })
+    }
+
+    /// Checks a launch as [`Image::launch`] does, and runs nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`LaunchError::NoKernel`], [`LaunchError::Shape`].
+    pub fn check(&self, kernel: &str, launch: &Launch) -> Result<(), LaunchError> {
+        shape(self.kernel(kernel)?, launch).map(drop)
+    }
+
+    fn kernel(&self, name: &str) -> Result<&Kernel, LaunchError> {
+        let kernel = self.program.kernel(name);
+        kernel.ok_or_else(|| LaunchError::NoKernel { name: name.to_owned() })
     }
 }
 
@@ -163,6 +179,19 @@ impl Drop for Image {
             let _ = self.memory.free(*address);
         }
     }
+}
+
+/// Blocks of a kernel that a streaming multiprocessor holds; 0 if not even one fits.
+#[must_use]
+pub fn blocks_per_sm(kernel: &Kernel, num_threads: u32, dynamic_shared_bytes: u32) -> u32 {
+    let used = kernel.dynamic_base - RESERVED_SHARED;
+    let total = used.saturating_add(dynamic_shared_bytes);
+    if num_threads == 0 || num_threads > MAX_THREADS || total > MAX_SHARED_BYTES {
+        return 0;
+    }
+    (SM_THREADS / num_threads.next_multiple_of(32))
+        .min(SM_BLOCKS)
+        .min(SM_SHARED_BYTES / (total + RESERVED_SHARED))
 }
 
 /// Checks a launch against the device's and the kernel's limits.
@@ -202,9 +231,7 @@ fn shape(kernel: &Kernel, launch: &Launch) -> Result<Shape, LaunchError> {
         let expected = format!("{} bytes", kernel.param_bytes());
         return refuse("params", expected, format!("{} bytes", launch.params.len()));
     }
-    let per_sm = (SM_THREADS / (threads as u32).next_multiple_of(32))
-        .min(SM_BLOCKS)
-        .min(SM_SHARED_BYTES / (total + RESERVED_SHARED));
+    let per_sm = blocks_per_sm(kernel, threads as u32, launch.dynamic_shared_bytes);
     let blocks = u64::from(per_sm) * u64::from(launch.num_sms);
     let all = count(launch.grid);
     if launch.cooperative && all > blocks {
@@ -221,7 +248,7 @@ fn shape(kernel: &Kernel, launch: &Launch) -> Result<Shape, LaunchError> {
         resident: (blocks / num_ctas).max(1) as usize,
         num_sms: launch.num_sms,
         grid_id: GRID_IDS.fetch_add(1, Ordering::Relaxed),
-        envreg: [0; 3],
+        envreg: [0, (launch.workspace >> 32) as u32, launch.workspace as u32],
         fuel: launch.fuel,
     })
 }

@@ -105,6 +105,20 @@ impl Region {
     }
 }
 
+/// Bytes of one allocation, which lives at least as long as this.
+pub struct Span {
+    region: Region,
+    address: u64,
+}
+
+impl Span {
+    /// Where the bytes are in the host's memory. Kernels may access them at the same time.
+    #[must_use]
+    pub fn as_mut_ptr(&self) -> *mut u8 {
+        self.region.host(self.address)
+    }
+}
+
 #[derive(Default)]
 struct Table {
     regions: BTreeMap<u64, Region>,
@@ -203,6 +217,22 @@ impl Memory {
     pub fn allocation(&self, address: u64) -> Option<(u64, u64)> {
         let region = self.region(address, 1).ok()?;
         Some((region.start, region.end - region.start))
+    }
+
+    /// Number of the device whose heap `address` lies in; `None` for mapped host memory.
+    #[must_use]
+    pub fn device_of(&self, address: u64) -> Option<usize> {
+        let device = address.checked_sub(HEAP_BASE)? / HEAP_BYTES;
+        (device < MAX_DEVICES as u64).then_some(device as usize)
+    }
+
+    /// Access to bytes of one allocation.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryError::OutOfBounds`].
+    pub fn span(&self, address: u64, bytes: u64) -> Result<Span, MemoryError> {
+        Ok(Span { region: self.region(address, bytes)?, address })
     }
 
     /// Copies `data` to a device address.

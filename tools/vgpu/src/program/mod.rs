@@ -221,6 +221,13 @@ impl Kernel {
         self.code.iter().filter(|inst| inst.is_head).count()
     }
 
+    /// Blocks of a cluster, from `.reqnctapercluster`; `None` if the kernel does not say.
+    #[must_use]
+    pub fn required_cluster(&self) -> Option<[u32; 3]> {
+        let extents = self.limits.required_cluster;
+        (extents != [0; 3]).then_some(extents)
+    }
+
     /// Most threads of a block, from `.maxntid` or `.reqntid`; 1024 if the kernel does not say.
     #[must_use]
     pub fn max_threads(&self) -> u32 {
