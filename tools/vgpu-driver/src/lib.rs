@@ -5,7 +5,7 @@
 //! says; a call that is lacking answers `CUDA_ERROR_NOT_SUPPORTED` and is named on stderr.
 //! [`Settings`] lists the environment variables.
 
-mod abi;
+pub mod abi;
 mod attributes;
 pub mod calls;
 mod capture;

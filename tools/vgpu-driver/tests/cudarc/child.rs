@@ -2,7 +2,7 @@
 
 use std::env;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::Command;
 
 use tempfile::TempDir;
 
@@ -26,26 +26,38 @@ pub fn library() -> PathBuf {
     library
 }
 
-/// Runs `body` in a child process, with environment variables; returns what it wrote.
+/// Runs `body` in a child process, with environment variables; returns what the child wrote.
 ///
-/// In the child, the test of this name runs again, and gets here again.
-pub fn in_child(test: &str, variables: &[(&str, &str)], body: impl FnOnce()) -> Option<Output> {
+/// In the child, the test of this path runs again, gets here again, and runs the body.
+pub fn in_child(path: &str, variables: &[(&str, &str)], body: impl FnOnce()) -> Option<String> {
     if env::var_os(CHILD).is_some() {
         body();
         return None;
     }
     let folder = library_folder();
+    // The path begins with the name of the test program.
+    let test = path.split_once("::").map_or(path, |(_, test)| test);
     let mut command = Command::new(env::current_exe().expect("the test's path"));
     command.args([test, "--exact", "--nocapture"]).env(CHILD, "1");
     command.env("LD_LIBRARY_PATH", folder.path()).envs(variables.iter().copied());
     let output = command.output().expect("the test's own program starts");
-    let text = format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let [stdout, stderr] =
+        [&output.stdout, &output.stderr].map(|it| String::from_utf8_lossy(it).into_owned());
+    let text = stdout + &stderr;
     assert!(output.status.success(), "{text}");
-    // A name that no test has would run nothing and succeed.
+    // A path that no test has would run nothing and succeed.
     assert!(text.contains("1 passed"), "{text}");
-    Some(output)
+    Some(text)
 }
+
+/// Defines tests whose bodies run on the virtual GPU.
+macro_rules! on_vgpu {
+    ($(fn $name:ident() $body:block)*) => {$(
+        #[test]
+        fn $name() {
+            let path = concat!(module_path!(), "::", stringify!($name));
+            $crate::child::in_child(path, &[], || $body);
+        }
+    )*};
+}
+pub(crate) use on_vgpu;
