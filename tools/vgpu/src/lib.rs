@@ -1,1 +1,19 @@
-//! The virtual GPU: a PTX emulator that serves the CUDA driver API.
+//! The virtual GPU: runs PTX kernels on the processor and reports their faults.
+
+mod counts;
+mod fault;
+mod format;
+mod launch;
+mod machine;
+mod memory;
+mod ops;
+mod program;
+pub mod ptx;
+mod tensor_map;
+
+pub use counts::Counts;
+pub use fault::{Fault, FaultKind, Place};
+pub use launch::{Image, Launch, LaunchError, MAX_SHARED_BYTES, Report, blocks_per_sm};
+pub use memory::{MAX_DEVICES, Memory, MemoryError, Span};
+pub use program::{Kernel, LoadError, Param, Program, Unsupported};
+pub use tensor_map::{Swizzle, TENSOR_MAP_BYTES, TensorMap, TensorMapError, TensorType};

@@ -1,0 +1,214 @@
+//! Allocations: whose they are, how large, and how much of each device is taken.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use vgpu::{MAX_DEVICES, MemoryError};
+
+use crate::context::{Context, lock};
+use crate::driver::driver;
+use crate::failure::{Failure, Result};
+use crate::handles::Handle;
+use crate::settings::settings;
+use crate::status::Status;
+
+/// Host memory is handed out in pages.
+const PAGE_BYTES: usize = 4096;
+
+/// All allocations.
+#[derive(Default)]
+pub struct Heap {
+    device: Mutex<DeviceTable>,
+    host: Mutex<HashMap<u64, HostBlock>>,
+}
+
+#[derive(Default)]
+struct DeviceTable {
+    blocks: HashMap<u64, Block>,
+    used: [u64; MAX_DEVICES],
+}
+
+struct Block {
+    context: Handle,
+    device: usize,
+    bytes: u64,
+}
+
+/// Host memory that devices see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostBlock {
+    /// Handle of the context that asked for it.
+    pub context: Handle,
+    /// Its bytes.
+    pub bytes: u64,
+    /// The library allocated it; else the caller did.
+    pub is_owned: bool,
+    /// As the caller asked.
+    pub flags: u32,
+}
+
+impl Heap {
+    /// Zeroed memory of the context's device.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_VALUE` for 0 bytes, `OUT_OF_MEMORY`.
+    pub fn alloc(&self, context: &Context, bytes: u64) -> Result<u64> {
+        if bytes == 0 {
+            return Err(Failure::argument("bytesize", "at least 1", 0));
+        }
+        let mut table = lock(&self.device);
+        let device = context.device;
+        let used = table.used[device];
+        if bytes > settings().memory_bytes.saturating_sub(used) {
+            let reason = format!("{bytes} bytes beside {used} of {}", settings().memory_bytes);
+            return Err(Failure::new(Status::OUT_OF_MEMORY, reason));
+        }
+        let address = driver()?.memory.alloc(device, bytes)?;
+        table.used[device] += bytes;
+        table.blocks.insert(address, Block { context: context.handle, device, bytes });
+        Ok(address)
+    }
+
+    /// Gives device memory back.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_VALUE` unless an allocation starts there.
+    pub fn free(&self, address: u64) -> Result<()> {
+        let mut table = lock(&self.device);
+        let Some(block) = table.blocks.remove(&address) else {
+            return Err(MemoryError::NotAllocated { address }.into());
+        };
+        table.used[block.device] -= block.bytes;
+        Ok(driver()?.memory.free(address)?)
+    }
+
+    /// A device allocation starts at the address.
+    pub fn owns(&self, address: u64) -> bool {
+        lock(&self.device).blocks.contains_key(&address)
+    }
+
+    /// Handle of the context that an allocation's first byte belongs to.
+    pub fn context_of(&self, start: u64) -> Option<Handle> {
+        let of_device = lock(&self.device).blocks.get(&start).map(|block| block.context);
+        of_device.or_else(|| lock(&self.host).get(&start).map(|block| block.context))
+    }
+
+    /// Bytes of a device that are taken.
+    pub fn used(&self, device: usize) -> u64 {
+        lock(&self.device).used[device]
+    }
+
+    /// Gives back all that a context has.
+    pub fn release(&self, context: Handle) {
+        let mut mine: Vec<u64> = Vec::new();
+        {
+            let table = lock(&self.device);
+            mine.extend(table.blocks.iter().filter(|(_, it)| it.context == context).map(|it| it.0));
+        }
+        for address in mine {
+            // It was in the table just now; whoever took it away meanwhile freed it.
+            let _ = self.free(address);
+        }
+        let mine: Vec<u64> = lock(&self.host)
+            .iter()
+            .filter(|(_, it)| it.context == context)
+            .map(|it| *it.0)
+            .collect();
+        for start in mine {
+            let _ = self.free_host(start, None);
+        }
+    }
+
+    /// Zeroed host memory that all devices see at its own address.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_VALUE` for 0 bytes, `OUT_OF_MEMORY`.
+    pub fn alloc_host(&self, context: &Context, bytes: usize, flags: u32) -> Result<u64> {
+        let layout = host_layout(bytes)?;
+        // SAFETY: the layout is not empty.
+        let start = unsafe { alloc_zeroed(layout) };
+        if start.is_null() {
+            let reason = format!("{bytes} bytes of host memory");
+            return Err(Failure::new(Status::OUT_OF_MEMORY, reason));
+        }
+        let block =
+            HostBlock { context: context.handle, bytes: bytes as u64, is_owned: true, flags };
+        // SAFETY: `free_host` ends the mapping before the memory goes.
+        if let Err(error) = unsafe { driver()?.memory.map_host(start, bytes as u64) } {
+            // SAFETY: allocated with this layout.
+            unsafe { dealloc(start, layout) };
+            return Err(error.into());
+        }
+        lock(&self.host).insert(start as u64, block);
+        Ok(start as u64)
+    }
+
+    /// Lets devices see host memory of the caller.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_VALUE` for none, `HOST_MEMORY_ALREADY_REGISTERED`.
+    ///
+    /// # Safety
+    ///
+    /// The memory stays valid until it is unregistered.
+    pub unsafe fn register(
+        &self,
+        context: &Context,
+        start: *mut u8,
+        bytes: usize,
+        flags: u32,
+    ) -> Result<()> {
+        if start.is_null() || bytes == 0 {
+            return Err(Failure::argument("p", "memory", format!("{bytes} bytes at {start:p}")));
+        }
+        // SAFETY: the caller's.
+        unsafe { driver()?.memory.map_host(start, bytes as u64) }.map_err(|error| {
+            Failure::new(Status::HOST_MEMORY_ALREADY_REGISTERED, error.to_string())
+        })?;
+        let block =
+            HostBlock { context: context.handle, bytes: bytes as u64, is_owned: false, flags };
+        lock(&self.host).insert(start as u64, block);
+        Ok(())
+    }
+
+    /// The host memory that starts at an address.
+    pub fn host_block(&self, start: u64) -> Option<HostBlock> {
+        lock(&self.host).get(&start).copied()
+    }
+
+    /// Ends host memory; `is_owned` says which kind it must be.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_VALUE`, `HOST_MEMORY_NOT_REGISTERED`.
+    pub fn free_host(&self, start: u64, is_owned: Option<bool>) -> Result<()> {
+        let mut host = lock(&self.host);
+        let block = host.get(&start).copied();
+        let Some(block) = block.filter(|it| is_owned.is_none_or(|owned| owned == it.is_owned))
+        else {
+            let status = match is_owned {
+                Some(false) => Status::HOST_MEMORY_NOT_REGISTERED,
+                _ => Status::INVALID_VALUE,
+            };
+            return Err(Failure::new(status, format!("no host memory starts at {start:#x}")));
+        };
+        host.remove(&start);
+        driver()?.memory.free(start)?;
+        if block.is_owned {
+            // SAFETY: `alloc_host` allocated it with this layout, and it left the table just now.
+            unsafe { dealloc(start as *mut u8, host_layout(block.bytes as usize)?) };
+        }
+        Ok(())
+    }
+}
+
+fn host_layout(bytes: usize) -> Result<Layout> {
+    let refuse = || Failure::argument("bytesize", "a size that can be had", bytes);
+    let layout = Layout::from_size_align(bytes, PAGE_BYTES).map_err(|_| refuse())?;
+    if bytes == 0 { Err(refuse()) } else { Ok(layout) }
+}

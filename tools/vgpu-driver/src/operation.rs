@@ -1,0 +1,284 @@
+//! What streams and graphs do.
+
+use std::ffi::c_void;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use vgpu::{Fault, FaultKind, Launch, LaunchError, MemoryError};
+
+use crate::context::Shared;
+use crate::driver::driver;
+use crate::failure::{Failure, Result};
+use crate::graph::GraphExec;
+use crate::module::Function;
+use crate::status::Status;
+
+/// An operation in a stream or a graph.
+#[derive(Clone)]
+pub enum Operation {
+    /// A kernel.
+    Launch(Arc<Function>, Arc<Launch>),
+    /// A copy.
+    Copy(Copy),
+    /// Bytes set to a pattern.
+    Fill(Fill),
+    /// A function of the caller.
+    Host(HostFunction),
+    /// The time is taken.
+    Stamp(Arc<OnceLock<Instant>>),
+    /// Device memory is given back.
+    Free(u64),
+    /// A graph.
+    Graph(Arc<GraphExec>),
+    /// Nothing.
+    Nothing,
+}
+
+/// Rows that are copied.
+#[derive(Clone)]
+pub struct Copy {
+    /// To where.
+    pub dst: Side,
+    /// From where.
+    pub src: Side,
+    /// Bytes of a row.
+    pub width: u64,
+    /// Rows.
+    pub height: u64,
+}
+
+/// One side of a copy.
+#[derive(Clone)]
+pub struct Side {
+    /// First byte.
+    pub start: Start,
+    /// Bytes from a row to the next.
+    pub pitch: u64,
+}
+
+/// Where a side of a copy starts.
+#[derive(Clone)]
+pub enum Start {
+    /// Memory of a device, or host memory that devices see.
+    Device(u64),
+    /// Other host memory.
+    Host(HostAddress),
+    /// A copy of other host memory.
+    Staged(Arc<[u8]>),
+}
+
+/// An address in the caller's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostAddress(pub *mut u8);
+
+// SAFETY: the caller of the driver API keeps the memory valid until the operation is done.
+unsafe impl Send for HostAddress {}
+// SAFETY: as above.
+unsafe impl Sync for HostAddress {}
+
+/// Rows that are set to a pattern.
+#[derive(Clone, Copy)]
+pub struct Fill {
+    /// First byte.
+    pub address: u64,
+    /// The element.
+    pub value: u32,
+    /// Bytes of an element: 1, 2 or 4.
+    pub element_bytes: u64,
+    /// Elements of a row.
+    pub width: u64,
+    /// Rows.
+    pub height: u64,
+    /// Bytes from a row to the next.
+    pub pitch: u64,
+}
+
+/// A function of the caller, and what it is given.
+#[derive(Clone, Copy)]
+pub struct HostFunction {
+    /// The function.
+    pub call: HostCall,
+    /// Its argument.
+    pub data: HostAddress,
+}
+
+/// The two shapes of functions.
+#[derive(Clone, Copy)]
+pub enum HostCall {
+    /// `CUhostFn`.
+    Function(unsafe extern "C" fn(*mut c_void)),
+    /// `CUstreamCallback` with the stream's handle.
+    Callback(unsafe extern "C" fn(usize, Status, *mut c_void), usize),
+}
+
+impl Operation {
+    /// Runs the operation, or not if an earlier one has failed. A fault fails the context.
+    pub fn run_or_fail(&self, shared: &Shared) {
+        let is_callback =
+            matches!(self, Operation::Host(HostFunction { call: HostCall::Callback(..), .. }));
+        if shared.check().is_err() && !is_callback && !matches!(self, Operation::Stamp(_)) {
+            return;
+        }
+        if let Err(failure) = self.run(shared) {
+            shared.fail(failure);
+        }
+    }
+
+    fn run(&self, shared: &Shared) -> Result<()> {
+        match self {
+            Operation::Launch(function, launch) => run_kernel(function, launch, shared),
+            Operation::Copy(copy) => copy.run(),
+            Operation::Fill(fill) => fill.run(),
+            Operation::Host(function) => {
+                function.run(shared);
+                Ok(())
+            }
+            Operation::Stamp(time) => {
+                time.get_or_init(Instant::now);
+                Ok(())
+            }
+            Operation::Free(address) => driver()?.heap.free(*address),
+            Operation::Graph(graph) => {
+                graph.run(shared);
+                Ok(())
+            }
+            Operation::Nothing => Ok(()),
+        }
+    }
+}
+
+/// Bytes of the workspace of a grid-wide barrier.
+const WORKSPACE_BYTES: u64 = 256;
+
+fn run_kernel(function: &Function, launch: &Launch, shared: &Shared) -> Result<()> {
+    let (image, memory) = (&function.module.image, &driver()?.memory);
+    let report = if launch.cooperative {
+        let workspace = memory.alloc(function.module.device, WORKSPACE_BYTES)?;
+        let report = image.launch(&function.name, &Launch { workspace, ..launch.clone() });
+        memory.free(workspace)?;
+        report
+    } else {
+        image.launch(&function.name, launch)
+    };
+    let report = report.map_err(launch_failure)?;
+    shared.print(&report.output);
+    Ok(())
+}
+
+/// The code for a launch that did not run to its end.
+pub fn launch_failure(error: LaunchError) -> Failure {
+    let status = match &error {
+        LaunchError::NoKernel { .. } => Status::NOT_FOUND,
+        LaunchError::Shape { arg: "cluster", .. } => Status::INVALID_CLUSTER_SIZE,
+        LaunchError::Shape { .. } => Status::INVALID_VALUE,
+        LaunchError::Fault(fault) => fault_status(fault),
+    };
+    Failure::new(status, error.to_string())
+}
+
+fn fault_status(fault: &Fault) -> Status {
+    match fault.kind {
+        FaultKind::OutOfBounds { .. } => Status::ILLEGAL_ADDRESS,
+        FaultKind::Misaligned { .. } => Status::MISALIGNED_ADDRESS,
+        FaultKind::Assert { .. } => Status::ASSERT,
+        FaultKind::Deadlock { .. } | FaultKind::OutOfFuel { .. } => Status::LAUNCH_TIMEOUT,
+        _ => Status::LAUNCH_FAILED,
+    }
+}
+
+impl Copy {
+    fn run(&self) -> Result<()> {
+        // Rows without a gap are one row.
+        let is_dense = |side: &Side| self.height == 1 || side.pitch == self.width;
+        let (width, height) = match is_dense(&self.dst) && is_dense(&self.src) {
+            true => (self.width * self.height, 1),
+            false => (self.width, self.height),
+        };
+        if width == 0 {
+            return Ok(());
+        }
+        for row in 0..height {
+            let dst = self.dst.row(row, width).map_err(|error| self.failure("writes", &error))?;
+            let src = self.src.row(row, width).map_err(|error| self.failure("reads", &error))?;
+            // SAFETY: both rows hold `width` bytes; they may overlap.
+            unsafe { std::ptr::copy(src.start, dst.start, width as usize) };
+        }
+        Ok(())
+    }
+
+    fn failure(&self, does: &str, error: &MemoryError) -> Failure {
+        let (width, height) = (self.width, self.height);
+        let reason =
+            format!("a copy of {height} rows of {width} bytes {does} out of bounds: {error}");
+        Failure::new(Status::ILLEGAL_ADDRESS, reason)
+    }
+}
+
+/// A row, with what keeps it alive.
+struct Row {
+    start: *mut u8,
+    _span: Option<vgpu::Span>,
+}
+
+impl Side {
+    fn row(&self, row: u64, width: u64) -> std::result::Result<Row, MemoryError> {
+        let offset = row * self.pitch;
+        Ok(match &self.start {
+            Start::Device(address) => {
+                let memory = &driver().map_err(|_| MemoryError::NoDevice { device: 0 })?.memory;
+                let span = memory.span(address + offset, width)?;
+                Row { start: span.as_mut_ptr(), _span: Some(span) }
+            }
+            Start::Host(address) => {
+                Row { start: address.0.wrapping_add(offset as usize), _span: None }
+            }
+            Start::Staged(bytes) => {
+                let start = bytes.as_ptr().wrapping_add(offset as usize).cast_mut();
+                Row { start, _span: None }
+            }
+        })
+    }
+}
+
+impl Fill {
+    fn run(&self) -> Result<()> {
+        let bytes = self.width * self.element_bytes;
+        if bytes == 0 {
+            return Ok(());
+        }
+        for row in 0..self.height {
+            let span = driver()?.memory.span(self.address + row * self.pitch, bytes);
+            let span = span.map_err(|error| {
+                let reason = format!("a fill of {bytes} bytes is out of bounds: {error}");
+                Failure::new(Status::ILLEGAL_ADDRESS, reason)
+            })?;
+            let (start, width) = (span.as_mut_ptr(), self.width as usize);
+            // SAFETY: the row has `bytes` bytes; the call checked that elements are aligned.
+            unsafe {
+                match self.element_bytes {
+                    1 => start.write_bytes(self.value as u8, width),
+                    2 => {
+                        std::slice::from_raw_parts_mut(start.cast(), width).fill(self.value as u16)
+                    }
+                    _ => std::slice::from_raw_parts_mut(start.cast(), width).fill(self.value),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl HostFunction {
+    fn run(&self, shared: &Shared) {
+        let data = self.data.0.cast();
+        match self.call {
+            // SAFETY: the caller gave the function for this.
+            HostCall::Function(function) => unsafe { function(data) },
+            HostCall::Callback(function, stream) => {
+                let status = shared.check().err().map_or(Status::SUCCESS, |it| it.status);
+                // SAFETY: as above.
+                unsafe { function(stream, status, data) }
+            }
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The library as cudarc drives it. Each test runs in a process of its own, since a kernel's fault
+//! ends its context.
+
+mod child;
+mod contexts;
+mod device;
+mod faults;
+mod graphs;
+mod launches;
+mod layout;
+mod memory;
+mod modules;
+mod streams;

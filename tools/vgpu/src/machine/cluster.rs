@@ -1,0 +1,84 @@
+//! The state that the warps of a cluster share: shared memory and barriers.
+
+/// Barriers of a CTA.
+pub(crate) const NUM_BARRIERS: usize = 16;
+
+/// A named barrier.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Barrier {
+    /// Threads that have arrived in this phase.
+    pub arrived: u32,
+    /// Threads that the phase waits for; 0 for all threads of the CTA.
+    pub expected: u32,
+    /// Phases that have ended.
+    pub phase: u32,
+    /// Of this phase's predicates: how many were true, and how many there were.
+    pub trues: u32,
+    pub predicates: u32,
+    /// The same of the last phase.
+    pub last: (u32, u32),
+}
+
+impl Barrier {
+    /// Ends the phase if enough threads have arrived; `alive` are the CTA's threads that still run.
+    pub(crate) fn try_complete(&mut self, alive: u32) -> bool {
+        let wanted = if self.expected == 0 { alive } else { self.expected };
+        let complete = self.arrived > 0 && self.arrived >= wanted;
+        if complete {
+            self.last = (self.trues, self.predicates);
+            *self = Barrier {
+                phase: self.phase.wrapping_add(1),
+                last: self.last,
+                ..Barrier::default()
+            };
+        }
+        complete
+    }
+}
+
+/// What the warps of a CTA share.
+pub(crate) struct Cta {
+    /// Position in the grid.
+    pub position: [u32; 3],
+    /// Position in the cluster.
+    pub in_cluster: [u32; 3],
+    /// Rank in the cluster.
+    pub rank: u32,
+    /// Shared memory from address 0 on, in units that keep it aligned.
+    pub shared: Vec<u128>,
+    pub shared_bytes: u32,
+    pub barriers: [Barrier; NUM_BARRIERS],
+    /// Threads that have not ended.
+    pub alive: u32,
+}
+
+impl Cta {
+    pub(crate) fn shared_ptr(&mut self) -> *mut u8 {
+        self.shared.as_mut_ptr().cast()
+    }
+}
+
+/// What the warps of a cluster share.
+pub(crate) struct ClusterState {
+    /// Position among the clusters of the grid.
+    pub position: [u32; 3],
+    pub ctas: Vec<Cta>,
+    /// Arrivals at the cluster's barrier in this phase, and phases that have ended.
+    pub arrived: u32,
+    pub phase: u32,
+}
+
+impl ClusterState {
+    /// Threads that have not ended.
+    pub(crate) fn alive(&self) -> u32 {
+        self.ctas.iter().map(|cta| cta.alive).sum()
+    }
+
+    /// Ends the phase of the cluster's barrier if all threads have arrived.
+    pub(crate) fn try_complete(&mut self) {
+        if self.arrived > 0 && self.arrived >= self.alive() {
+            self.arrived = 0;
+            self.phase = self.phase.wrapping_add(1);
+        }
+    }
+}

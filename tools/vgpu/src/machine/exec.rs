@@ -1,0 +1,229 @@
+//! Runs one warp until it waits, ends or has had its turn.
+
+use super::cluster::{ClusterState, Cta};
+use super::grid::Grid;
+use super::warp::{Split, Wait, Warp};
+use super::{Flow, Trap};
+use crate::fault::FaultKind;
+use crate::program::inst::{BarrierOp, Op};
+use crate::program::{Inst, Kernel, Reg};
+
+/// A warp at work, with what it can reach.
+pub(crate) struct Exec<'g, 'm> {
+    pub grid: &'m mut Grid<'g>,
+    pub kernel: &'g Kernel,
+    pub cluster: &'m mut ClusterState,
+    pub warp: &'m mut Warp,
+    /// The instruction being executed.
+    pub pc: u32,
+}
+
+impl<'g> Exec<'g, '_> {
+    /// Runs up to about `quantum` instructions and returns how many were run.
+    pub(crate) fn run(&mut self, quantum: u32) -> Result<u32, Trap> {
+        self.wake();
+        let mut executed = 0;
+        while executed < quantum {
+            let Some(split) = self.warp.take_next() else { break };
+            let (count, more) = self.run_split(split, quantum - executed)?;
+            executed += count;
+            if !more {
+                break;
+            }
+        }
+        Ok(executed)
+    }
+
+    /// Groups whose barrier has opened go on.
+    fn wake(&mut self) {
+        let cta = &self.cluster.ctas[self.warp.cta];
+        for i in 0..self.warp.splits.len() {
+            let split = self.warp.splits[i];
+            match split.wait {
+                Wait::Barrier { id, phase } if cta.barriers[id as usize].phase != phase => {
+                    let last = cta.barriers[id as usize].last;
+                    let inst = &self.kernel.code[split.pc as usize];
+                    if let Op::Barrier(BarrierOp::Reduce { op, .. }) = inst.op {
+                        let dest = self.kernel.operands[inst.operands as usize];
+                        super::barrier::write_reduction(
+                            &mut self.warp.registers,
+                            op,
+                            dest,
+                            split.mask,
+                            last,
+                        );
+                    }
+                }
+                Wait::Cluster { phase } if self.cluster.phase != phase => {}
+                _ => continue,
+            }
+            let split = &mut self.warp.splits[i];
+            split.wait = Wait::Ready;
+            split.pc += 1;
+        }
+    }
+
+    /// Runs a group until it waits, ends, could join another, or `quantum` is used up. The second
+    /// result says whether the warp's turn goes on.
+    fn run_split(&mut self, split: Split, quantum: u32) -> Result<(u32, bool), Trap> {
+        let Split { mut pc, mut mask, turn, .. } = split;
+        let kernel = self.kernel;
+        let mut stop = self.warp.next_stop(pc);
+        let mut executed = 0;
+        loop {
+            if pc >= stop {
+                self.put(pc, mask, Wait::Ready, turn);
+                return Ok((executed, true));
+            }
+            if executed == quantum {
+                self.end_turn(pc, mask);
+                return Ok((executed, false));
+            }
+            let inst = &kernel.code[pc as usize];
+            executed += 1;
+            self.grid.executed[pc as usize] += 1;
+            let active = match inst.guard {
+                None => mask,
+                Some(guard) => {
+                    let bits = self.warp.registers.pred(guard.predicate);
+                    mask & if guard.negated { !bits } else { bits }
+                }
+            };
+            match inst.op {
+                _ if active == 0 => pc += 1,
+                Op::Map(run) => {
+                    let operands = kernel.operands[inst.operands as usize..].as_ptr().cast::<u32>();
+                    // SAFETY: the loader matched the registers' classes with the row's, the
+                    // allocator placed them in the file, and `Row::run` chose by the processor.
+                    unsafe { run(self.warp.registers.as_mut_ptr(), operands, active) };
+                    pc += 1;
+                }
+                Op::Bra(target) => {
+                    let rest = mask & !active;
+                    if rest != 0 {
+                        // The lower instruction goes first.
+                        let (next, later) = if target <= pc {
+                            ((target, active), (pc + 1, rest))
+                        } else {
+                            ((pc + 1, rest), (target, active))
+                        };
+                        self.put(later.0, later.1, Wait::Ready, turn);
+                        (pc, mask) = next;
+                    } else {
+                        pc = target;
+                    }
+                    stop = self.warp.next_stop(pc);
+                    if self.stands_at(pc) {
+                        stop = pc;
+                    }
+                }
+                Op::Exit => {
+                    self.end_threads(active);
+                    mask &= !active;
+                    if mask == 0 {
+                        return Ok((executed, true));
+                    }
+                    pc += 1;
+                    stop = self.warp.next_stop(pc - 1);
+                }
+                _ => {
+                    self.pc = pc;
+                    match self.step(inst, active)? {
+                        Flow::Next => pc += 1,
+                        Flow::Yield => {
+                            self.end_turn(pc + 1, mask);
+                            return Ok((executed, false));
+                        }
+                        Flow::Wait(wait) => {
+                            self.put(pc, active, wait, turn);
+                            mask &= !active;
+                            pc += 1;
+                        }
+                        Flow::Partly(done, wait) => {
+                            self.put(pc, active & !done, wait, turn);
+                            mask &= !(active & !done);
+                            pc += 1;
+                        }
+                    }
+                    if mask == 0 {
+                        return Ok((executed, true));
+                    }
+                    stop = self.warp.next_stop(pc - 1);
+                }
+            }
+        }
+    }
+
+    fn stands_at(&self, pc: u32) -> bool {
+        self.warp.splits.iter().any(|split| split.pc == pc && split.is_open())
+    }
+
+    fn put(&mut self, pc: u32, mask: u32, wait: Wait, turn: u32) {
+        self.warp.splits.push(Split { pc, mask, wait, turn });
+    }
+
+    /// The warp's turn ends although its group could go on.
+    fn end_turn(&mut self, pc: u32, mask: u32) {
+        self.warp.rotate = true;
+        self.warp.turns = self.warp.turns.wrapping_add(1);
+        self.put(pc, mask, Wait::Ready, self.warp.turns);
+    }
+
+    fn end_threads(&mut self, mask: u32) {
+        self.warp.alive &= !mask;
+        self.warp.retry();
+        let cta = &mut self.cluster.ctas[self.warp.cta];
+        cta.alive -= mask.count_ones();
+        let alive = cta.alive;
+        for barrier in &mut cta.barriers {
+            barrier.try_complete(alive);
+        }
+        self.cluster.try_complete();
+    }
+
+    /// Everything but rows, jumps and ends.
+    fn step(&mut self, inst: &Inst, active: u32) -> Result<Flow, Trap> {
+        let lane = active.trailing_zeros();
+        match inst.op {
+            Op::Load(access) => self.load(inst, &access, active),
+            Op::Store(access) => self.store(inst, &access, active),
+            Op::Atom(atom) => self.atomic(inst, &atom, active),
+            Op::Warp(op) => self.warp_op(inst, op, active),
+            Op::Barrier(op) => self.barrier(inst, op, active),
+            Op::Clock { nanoseconds, wide } => {
+                let value = self.grid.clock(nanoseconds);
+                let dest = self.def(inst, 0);
+                for lane in super::lanes_of(active) {
+                    match wide {
+                        true => self.warp.registers.r64_mut(dest)[lane] = value,
+                        false => self.warp.registers.r32_mut(dest)[lane] = value as u32,
+                    }
+                }
+                Ok(Flow::Next)
+            }
+            Op::Nanosleep => {
+                let time = self.warp.registers.r32(self.used(inst, 0))[lane as usize];
+                self.grid.sleep(time);
+                Ok(Flow::Yield)
+            }
+            Op::Printf => self.printf(inst, active),
+            Op::AssertFail => Err(self.assert_fail(inst, active)),
+            Op::Trap => Err(Trap::new(FaultKind::Trap, lane)),
+            Op::Nop | Op::Map(_) | Op::Bra(_) | Op::Exit => Ok(Flow::Next),
+        }
+    }
+
+    /// Destination `i`.
+    pub(super) fn def(&self, inst: &Inst, i: usize) -> Reg {
+        self.kernel.operands[inst.operands as usize + i]
+    }
+
+    /// Source `i`.
+    pub(super) fn used(&self, inst: &Inst, i: usize) -> Reg {
+        self.kernel.operands[inst.operands as usize + usize::from(inst.num_defs) + i]
+    }
+
+    pub(super) fn cta(&mut self) -> &mut Cta {
+        &mut self.cluster.ctas[self.warp.cta]
+    }
+}

@@ -1,0 +1,62 @@
+//! The machine: warps with divergence, CTAs, clusters, and the loop that runs them.
+
+mod access;
+mod atomic;
+mod barrier;
+mod cluster;
+mod exec;
+mod grid;
+mod lanes;
+mod pointers;
+mod printf;
+mod registers;
+mod report;
+mod warp;
+mod warp_ops;
+
+pub(crate) use grid::{Grid, Shape};
+
+use crate::fault::FaultKind;
+
+/// What happens after an instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flow {
+    /// The next instruction.
+    Next,
+    /// The threads wait at this instruction.
+    Wait(warp::Wait),
+    /// Only these of the threads execute the instruction; the rest waits at it.
+    Partly(u32, warp::Wait),
+    /// The next instruction, but other warps first.
+    Yield,
+}
+
+/// A fault, and the lane that is to blame.
+#[derive(Debug)]
+pub(crate) struct Trap {
+    pub kind: FaultKind,
+    pub lane: u32,
+}
+
+impl Trap {
+    pub(crate) fn new(kind: FaultKind, lane: u32) -> Self {
+        Trap { kind, lane }
+    }
+
+    pub(crate) fn misuse(message: impl Into<String>, lane: u32) -> Self {
+        Trap { kind: FaultKind::Misuse(message.into()), lane }
+    }
+}
+
+/// Lanes of a mask, from the lowest.
+pub(crate) fn lanes_of(mask: u32) -> impl Iterator<Item = usize> {
+    let mut rest = mask;
+    std::iter::from_fn(move || {
+        if rest == 0 {
+            return None;
+        }
+        let lane = rest.trailing_zeros() as usize;
+        rest &= rest - 1;
+        Some(lane)
+    })
+}

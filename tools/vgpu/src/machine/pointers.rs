@@ -1,0 +1,148 @@
+//! Addresses to host pointers, with bounds.
+
+use super::Trap;
+use super::exec::Exec;
+use crate::fault::FaultKind;
+use crate::ops::LANES;
+use crate::program::inst::Space;
+use crate::program::{
+    INLINED_PARAMS, LOCAL_WINDOW, PARAM_WINDOW, RESERVED_SHARED, Reg, SHARED_WINDOW, WINDOW_BYTES,
+};
+
+/// What an access does, for messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Read,
+    Write,
+    Atomic,
+}
+
+impl Exec<'_, '_> {
+    /// The lanes' addresses.
+    pub(super) fn addresses(&self, reg: Reg, wide: bool, offset: i32) -> [u64; LANES] {
+        if wide {
+            self.warp.registers.r64(reg).map(|base| base.wrapping_add_signed(offset.into()))
+        } else {
+            self.warp.registers.r32(reg).map(|base| base.wrapping_add_signed(offset).into())
+        }
+    }
+
+    /// Host pointers of the active lanes' `bytes` bytes; null for the other lanes.
+    pub(super) fn pointers(
+        &mut self,
+        space: Space,
+        addresses: &[u64; LANES],
+        active: u32,
+        bytes: u64,
+        kind: Kind,
+    ) -> Result<[*mut u8; LANES], Trap> {
+        let align = bytes.next_power_of_two().min(16) - 1;
+        let mut out = [std::ptr::null_mut(); LANES];
+        if let Some(lane) = super::lanes_of(active).find(|lane| addresses[*lane] & align != 0) {
+            return Err(self.misaligned(space, addresses[lane], bytes, kind, lane));
+        }
+        for lane in super::lanes_of(active) {
+            let address = addresses[lane];
+            out[lane] = match self.grid.view.host(space, address, bytes) {
+                Some(pointer) => pointer,
+                None => self.pointer(space, address, bytes, kind, lane)?,
+            };
+        }
+        Ok(out)
+    }
+
+    /// The host pointer of one lane's bytes.
+    pub(super) fn pointer(
+        &mut self,
+        space: Space,
+        address: u64,
+        bytes: u64,
+        kind: Kind,
+        lane: usize,
+    ) -> Result<*mut u8, Trap> {
+        let found = match space {
+            Space::Shared => self.shared(address as u32, bytes),
+            Space::Local => self.local(address & 0xffff_ffff, bytes, lane),
+            Space::Param => self.param(address, bytes, lane),
+            Space::Generic => match address {
+                SHARED_WINDOW..LOCAL_WINDOW => self.shared(address as u32, bytes),
+                LOCAL_WINDOW..PARAM_WINDOW => self.local(address & 0xffff_ffff, bytes, lane),
+                _ if address.wrapping_sub(PARAM_WINDOW) < WINDOW_BYTES => {
+                    self.param(address - PARAM_WINDOW, bytes, lane)
+                }
+                _ => self.grid.view.find(address, bytes),
+            },
+            Space::Global => self.grid.view.find(address, bytes),
+        };
+        found.ok_or_else(|| self.out_of_bounds(space, address, bytes, kind, lane))
+    }
+
+    fn shared(&mut self, address: u32, bytes: u64) -> Option<*mut u8> {
+        let (rank, offset) = ((address >> 24) as usize, address & 0x00ff_ffff);
+        let cta = self.cluster.ctas.get_mut(rank)?;
+        let end = u64::from(offset) + bytes;
+        let inside = offset >= RESERVED_SHARED && end <= u64::from(cta.shared_bytes);
+        inside.then(|| cta.shared_ptr().wrapping_add(offset as usize))
+    }
+
+    fn local(&mut self, offset: u64, bytes: u64, lane: usize) -> Option<*mut u8> {
+        let size = u64::from(self.kernel.local_bytes);
+        let base: *mut u8 = self.warp.local.as_mut_ptr().cast();
+        let at = lane * size as usize + offset as usize;
+        (offset + bytes <= size).then(|| base.wrapping_add(at))
+    }
+
+    fn param(&mut self, offset: u64, bytes: u64, lane: usize) -> Option<*mut u8> {
+        let inlined = u64::from(INLINED_PARAMS);
+        if offset >= inlined {
+            return self.local(offset - inlined, bytes, lane);
+        }
+        let params = &mut self.grid.params;
+        let inside = offset + bytes <= params.len() as u64 * 16;
+        inside.then(|| params.as_mut_ptr().cast::<u8>().wrapping_add(offset as usize))
+    }
+
+    fn misaligned(&self, space: Space, address: u64, bytes: u64, kind: Kind, lane: usize) -> Trap {
+        let access = describe(space, kind);
+        Trap::new(FaultKind::Misaligned { access, address, bytes }, lane as u32)
+    }
+
+    fn out_of_bounds(
+        &self,
+        space: Space,
+        address: u64,
+        bytes: u64,
+        kind: Kind,
+        lane: usize,
+    ) -> Trap {
+        let is_shared = space == Space::Shared
+            || space == Space::Generic && (SHARED_WINDOW..LOCAL_WINDOW).contains(&address);
+        let hint = match space {
+            _ if is_shared => {
+                let end = self.cluster.ctas[0].shared_bytes;
+                format!(": shared memory is {RESERVED_SHARED:#x} to {end:#x}")
+            }
+            Space::Local => format!(": a thread has {} bytes", self.kernel.local_bytes),
+            Space::Param => format!(": there are {} bytes", self.kernel.param_bytes()),
+            _ => self.grid.memory.describe(address),
+        };
+        let access = describe(space, kind);
+        Trap::new(FaultKind::OutOfBounds { access, address, bytes, hint }, lane as u32)
+    }
+}
+
+fn describe(space: Space, kind: Kind) -> String {
+    let space = match space {
+        Space::Generic => "generic",
+        Space::Global => "global",
+        Space::Shared => "shared",
+        Space::Local => "local",
+        Space::Param => "param",
+    };
+    let kind = match kind {
+        Kind::Read => "read",
+        Kind::Write => "write",
+        Kind::Atomic => "atomic",
+    };
+    format!("{space} {kind}")
+}

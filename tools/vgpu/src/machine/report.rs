@@ -1,0 +1,89 @@
+//! Faults with their places, and where waiting threads stand.
+
+use super::Trap;
+use super::cluster::ClusterState;
+use super::grid::{Cluster, Grid, split};
+use super::warp::{Wait, Warp};
+use crate::fault::{Fault, FaultKind, Place};
+
+/// A report of many warps names this many groups of threads, and counts the rest.
+const MAX_POSITIONS: usize = 32;
+
+impl Grid<'_> {
+    pub(super) fn fault(&self, kind: FaultKind) -> Box<Fault> {
+        Box::new(Fault { kernel: self.kernel.name.clone(), kind, at: None })
+    }
+
+    pub(super) fn fault_at(
+        &self,
+        trap: Trap,
+        pc: u32,
+        state: &ClusterState,
+        warp: &Warp,
+    ) -> Box<Fault> {
+        let thread = split((warp.index * 32 + trap.lane).into(), self.shape.block);
+        let block = state.ctas[warp.cta].position;
+        let at = Some(self.place(pc, block, thread));
+        Box::new(Fault { kernel: self.kernel.name.clone(), kind: trap.kind, at })
+    }
+
+    fn place(&self, pc: u32, block: [u32; 3], thread: [u32; 3]) -> Place {
+        let site = self.kernel.sites[pc as usize];
+        let file = self.program.files.get(&site.file);
+        Place {
+            line: site.line,
+            instruction: self.program.line(site.line).to_owned(),
+            source: file.map(|file| (file.clone(), site.source_line)),
+            block,
+            thread,
+        }
+    }
+
+    /// Each group of threads with its instruction and what it waits for.
+    pub(super) fn positions(&self, clusters: &[Cluster]) -> Vec<String> {
+        let mut all = Vec::new();
+        let mut left_out = 0;
+        for cluster in clusters {
+            for warp in &cluster.warps {
+                for group in &warp.splits {
+                    if all.len() == MAX_POSITIONS {
+                        left_out += 1;
+                        continue;
+                    }
+                    let lane = group.mask.trailing_zeros();
+                    let thread = split((warp.index * 32 + lane).into(), self.shape.block);
+                    let place = self.place(group.pc, cluster.state.ctas[warp.cta].position, thread);
+                    let others = group.mask.count_ones() - 1;
+                    let wait = reason(&group.wait, &cluster.state, warp);
+                    all.push(format!("{place} and {others} others {wait}"));
+                }
+            }
+        }
+        if left_out > 0 {
+            all.push(format!("and {left_out} more groups of threads"));
+        }
+        all
+    }
+}
+
+fn reason(wait: &Wait, state: &ClusterState, warp: &Warp) -> String {
+    match *wait {
+        Wait::Ready => "can go on".to_owned(),
+        Wait::Converge(members) => {
+            format!("wait for the threads {members:#010x} of their warp to come there too")
+        }
+        Wait::WarpSync(members) => {
+            format!("wait for the threads {members:#010x} of their warp to come to a bar.warp.sync")
+        }
+        Wait::Barrier { id, .. } => {
+            let cta = &state.ctas[warp.cta];
+            let barrier = &cta.barriers[id as usize];
+            let wanted = if barrier.expected == 0 { cta.alive } else { barrier.expected };
+            format!("wait at barrier {id}, where {} of {wanted} threads are", barrier.arrived)
+        }
+        Wait::Cluster { .. } => {
+            let (arrived, alive) = (state.arrived, state.alive());
+            format!("wait at the cluster's barrier, where {arrived} of {alive} threads are")
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! The address space of a process: the memory of its devices and the host memory that they see.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::collections::BTreeMap;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+/// Device 0's heap starts here: above the windows of the generic address space, below where Linux
+/// places programs and libraries.
+const HEAP_BASE: u64 = 0x100_0000_0000;
+/// Addresses of each device. They are not reused, so that a use after free is always seen.
+const HEAP_BYTES: u64 = 0x400_0000_0000;
+/// Devices that the layout has room for.
+pub const MAX_DEVICES: usize = 15;
+/// Alignment of every allocation, and the gap behind it that belongs to nobody.
+const GRANULE: u64 = 256;
+
+/// Why an operation on device memory was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MemoryError {
+    /// The device number is not below [`MAX_DEVICES`].
+    #[error("device {device} does not exist, there is room for {MAX_DEVICES}")]
+    NoDevice {
+        /// Number that came.
+        device: usize,
+    },
+    /// The host or the device's addresses are exhausted.
+    #[error("no room for {bytes} bytes on device {device}")]
+    OutOfMemory {
+        /// Device asked.
+        device: usize,
+        /// Bytes asked for.
+        bytes: u64,
+    },
+    /// The bytes do not lie in one allocation.
+    #[error("{bytes} bytes at {address:#x} are not inside one allocation{hint}")]
+    OutOfBounds {
+        /// First byte.
+        address: u64,
+        /// Number of bytes.
+        bytes: u64,
+        /// The nearest allocation, in words.
+        hint: String,
+    },
+    /// No allocation starts at the address.
+    #[error("no allocation starts at {address:#x}")]
+    NotAllocated {
+        /// Address that came.
+        address: u64,
+    },
+}
+
+/// Bytes of the host that stand behind an allocation.
+enum Backing {
+    Owned {
+        start: NonNull<u8>,
+        layout: Layout,
+    },
+    /// Memory of somebody else, who keeps it alive as long as it is mapped.
+    Foreign {
+        start: NonNull<u8>,
+    },
+}
+
+// SAFETY: the bytes are reached through raw pointers with atomic accesses only.
+unsafe impl Send for Backing {}
+// SAFETY: as above.
+unsafe impl Sync for Backing {}
+
+impl Backing {
+    fn start(&self) -> *mut u8 {
+        match self {
+            Backing::Owned { start, .. } | Backing::Foreign { start } => start.as_ptr(),
+        }
+    }
+}
+
+impl Drop for Backing {
+    fn drop(&mut self) {
+        if let Backing::Owned { start, layout } = self {
+            // SAFETY: allocated with this layout in `Memory::alloc`, and freed once.
+            unsafe { dealloc(start.as_ptr(), *layout) }
+        }
+    }
+}
+
+/// An allocation: addresses and the host bytes behind them.
+#[derive(Clone)]
+pub(crate) struct Region {
+    pub start: u64,
+    pub end: u64,
+    backing: Arc<Backing>,
+}
+
+impl Region {
+    /// Host address of `address`, which must lie in the region.
+    pub(crate) fn host(&self, address: u64) -> *mut u8 {
+        self.backing.start().wrapping_add((address - self.start) as usize)
+    }
+
+    /// All of `address .. address + bytes` lies in the region.
+    pub(crate) fn contains(&self, address: u64, bytes: u64) -> bool {
+        address >= self.start && address < self.end && bytes <= self.end - address
+    }
+}
+
+/// Bytes of one allocation, which lives at least as long as this.
+pub struct Span {
+    region: Region,
+    address: u64,
+}
+
+impl Span {
+    /// Where the bytes are in the host's memory. Kernels may access them at the same time.
+    #[must_use]
+    pub fn as_mut_ptr(&self) -> *mut u8 {
+        self.region.host(self.address)
+    }
+}
+
+#[derive(Default)]
+struct Table {
+    regions: BTreeMap<u64, Region>,
+    freed: BTreeMap<u64, u64>,
+    next: [u64; MAX_DEVICES],
+}
+
+/// Allocations of all devices of a process.
+#[derive(Default)]
+pub struct Memory {
+    table: RwLock<Table>,
+    /// Counts changes of the table.
+    generation: AtomicU64,
+}
+
+impl Memory {
+    /// An empty address space.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Allocates `bytes` zeroed bytes on a device, aligned to 256, and returns their address.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryError::NoDevice`]; [`MemoryError::OutOfMemory`], also for 0 bytes.
+    pub fn alloc(&self, device: usize, bytes: u64) -> Result<u64, MemoryError> {
+        if device >= MAX_DEVICES {
+            return Err(MemoryError::NoDevice { device });
+        }
+        let exhausted = MemoryError::OutOfMemory { device, bytes };
+        let length = usize::try_from(bytes).map_err(|_| exhausted.clone())?;
+        let layout =
+            Layout::from_size_align(length, GRANULE as usize).map_err(|_| exhausted.clone())?;
+        if bytes == 0 || bytes > HEAP_BYTES / 2 {
+            return Err(exhausted);
+        }
+        // SAFETY: the layout is not empty.
+        let start = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or(exhausted.clone())?;
+        let backing = Arc::new(Backing::Owned { start, layout });
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let offset = table.next[device];
+        let end = offset + bytes.next_multiple_of(GRANULE) + GRANULE;
+        if end > HEAP_BYTES {
+            return Err(exhausted);
+        }
+        table.next[device] = end;
+        let address = HEAP_BASE + HEAP_BYTES * device as u64 + offset;
+        table.regions.insert(address, Region { start: address, end: address + bytes, backing });
+        self.generation.fetch_add(1, Ordering::Release);
+        Ok(address)
+    }
+
+    /// Ends an allocation. Kernels that still use it fault.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryError::NotAllocated`] unless an allocation starts at `address`.
+    pub fn free(&self, address: u64) -> Result<(), MemoryError> {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let region = table.regions.remove(&address).ok_or(MemoryError::NotAllocated { address })?;
+        table.freed.insert(region.start, region.end);
+        self.generation.fetch_add(1, Ordering::Release);
+        Ok(())
+    }
+
+    /// Lets kernels see host memory at its own address.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryError::OutOfBounds`] if it is empty, at null, or overlaps an allocation.
+    ///
+    /// # Safety
+    ///
+    /// The bytes stay valid, and are read and written by nobody else except atomically, until
+    /// [`Memory::free`] has been called on `start` and no kernel runs that was started before.
+    pub unsafe fn map_host(&self, start: *mut u8, bytes: u64) -> Result<(), MemoryError> {
+        let address = start as u64;
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let end = address.saturating_add(bytes);
+        let overlaps = table.regions.range(..end).next_back().is_some_and(|(_, r)| r.end > address);
+        match NonNull::new(start) {
+            Some(start) if bytes > 0 && !overlaps => {
+                let backing = Arc::new(Backing::Foreign { start });
+                table.regions.insert(address, Region { start: address, end, backing });
+                self.generation.fetch_add(1, Ordering::Release);
+                Ok(())
+            }
+            _ => Err(MemoryError::OutOfBounds { address, bytes, hint: String::new() }),
+        }
+    }
+
+    /// Start and length of the allocation that `address` lies in.
+    #[must_use]
+    pub fn allocation(&self, address: u64) -> Option<(u64, u64)> {
+        let region = self.region(address, 1).ok()?;
+        Some((region.start, region.end - region.start))
+    }
+
+    /// Number of the device whose heap `address` lies in; `None` for mapped host memory.
+    #[must_use]
+    pub fn device_of(&self, address: u64) -> Option<usize> {
+        let device = address.checked_sub(HEAP_BASE)? / HEAP_BYTES;
+        (device < MAX_DEVICES as u64).then_some(device as usize)
+    }
+
+    /// Access to bytes of one allocation.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryError::OutOfBounds`].
+    pub fn span(&self, address: u64, bytes: u64) -> Result<Span, MemoryError> {
+        Ok(Span { region: self.region(address, bytes)?, address })
+    }
+
+    /// Copies `data` to a device address.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryError::OutOfBounds`].
+    pub fn write(&self, address: u64, data: &[u8]) -> Result<(), MemoryError> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        let host = self.region(address, data.len() as u64)?.host(address);
+        // SAFETY: the region holds `data.len()` bytes from `host` on; `data` cannot overlap them.
+        unsafe { host.copy_from_nonoverlapping(data.as_ptr(), data.len()) };
+        Ok(())
+    }
+
+    /// Copies from a device address to `data`.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryError::OutOfBounds`].
+    pub fn read(&self, address: u64, data: &mut [u8]) -> Result<(), MemoryError> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        let host = self.region(address, data.len() as u64)?.host(address);
+        // SAFETY: as in `write`.
+        unsafe { host.copy_to_nonoverlapping(data.as_mut_ptr(), data.len()) };
+        Ok(())
+    }
+
+    /// The region of a range.
+    pub(crate) fn region(&self, address: u64, bytes: u64) -> Result<Region, MemoryError> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        match table.regions.range(..=address).next_back() {
+            Some((_, region)) if region.contains(address, bytes) => Ok(region.clone()),
+            _ => Err(MemoryError::OutOfBounds { address, bytes, hint: hint(&table, address) }),
+        }
+    }
+
+    /// All regions in order, and the number of this state.
+    pub(crate) fn snapshot(&self) -> (u64, Vec<Region>) {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        (self.generation(), table.regions.values().cloned().collect())
+    }
+
+    /// Changes when allocations come or go.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// What lies at or near an address, in words.
+    pub(crate) fn describe(&self, address: u64) -> String {
+        let table: RwLockReadGuard<'_, Table> =
+            self.table.read().unwrap_or_else(PoisonError::into_inner);
+        hint(&table, address)
+    }
+}
+
+fn hint(table: &Table, address: u64) -> String {
+    if let Some((start, end)) = table.freed.range(..=address).next_back()
+        && address < *end
+    {
+        let at = address - start;
+        return format!(": byte {at} of {} bytes at {start:#x} that were freed", end - start);
+    }
+    match table.regions.range(..=address).next_back() {
+        Some((start, region)) => {
+            let (length, at) = (region.end - start, address - start);
+            format!(": byte {at} of the {length} bytes at {start:#x}")
+        }
+        None => String::new(),
+    }
+}

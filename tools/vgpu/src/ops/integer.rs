@@ -1,0 +1,116 @@
+//! Integer arithmetic. Division by zero gives all ones, as on the hardware; a remainder by zero gives
+//! the dividend.
+
+use super::table;
+
+table! {
+    "add.s16" | "add.u16" => (a: u16, b: u16) -> u16 { a.wrapping_add(b) }
+    "add.s32" | "add.u32" => (a: u32, b: u32) -> u32 { a.wrapping_add(b) }
+    "add.s64" | "add.u64" => (a: u64, b: u64) -> u64 { a.wrapping_add(b) }
+    /// Halves added on their own.
+    "add.u16x2" | "add.s16x2" => (a: u32, b: u32) -> u32 {
+        (a.wrapping_add(b) & 0xffff) | ((a >> 16).wrapping_add(b >> 16) << 16)
+    }
+    "add.sat.s32" => (a: i32, b: i32) -> i32 { a.saturating_add(b) }
+    "sub.s16" | "sub.u16" => (a: u16, b: u16) -> u16 { a.wrapping_sub(b) }
+    "sub.s32" | "sub.u32" => (a: u32, b: u32) -> u32 { a.wrapping_sub(b) }
+    "sub.s64" | "sub.u64" => (a: u64, b: u64) -> u64 { a.wrapping_sub(b) }
+    "sub.sat.s32" => (a: i32, b: i32) -> i32 { a.saturating_sub(b) }
+
+    /// Low half of the product.
+    "mul.lo.s16" | "mul.lo.u16" => (a: u16, b: u16) -> u16 { a.wrapping_mul(b) }
+    "mul.lo.s32" | "mul.lo.u32" => (a: u32, b: u32) -> u32 { a.wrapping_mul(b) }
+    "mul.lo.s64" | "mul.lo.u64" => (a: u64, b: u64) -> u64 { a.wrapping_mul(b) }
+    /// High half of the product.
+    "mul.hi.s16" => (a: i16, b: i16) -> i16 { ((i32::from(a) * i32::from(b)) >> 16) as i16 }
+    "mul.hi.u16" => (a: u16, b: u16) -> u16 { ((u32::from(a) * u32::from(b)) >> 16) as u16 }
+    "mul.hi.s32" => (a: i32, b: i32) -> i32 { ((i64::from(a) * i64::from(b)) >> 32) as i32 }
+    "mul.hi.u32" => (a: u32, b: u32) -> u32 { ((u64::from(a) * u64::from(b)) >> 32) as u32 }
+    "mul.hi.s64" => (a: i64, b: i64) -> i64 { ((i128::from(a) * i128::from(b)) >> 64) as i64 }
+    "mul.hi.u64" => (a: u64, b: u64) -> u64 { ((u128::from(a) * u128::from(b)) >> 64) as u64 }
+    /// The whole product.
+    "mul.wide.s16" => (a: i16, b: i16) -> i32 { i32::from(a) * i32::from(b) }
+    "mul.wide.u16" => (a: u16, b: u16) -> u32 { u32::from(a) * u32::from(b) }
+    "mul.wide.s32" => (a: i32, b: i32) -> i64 { i64::from(a) * i64::from(b) }
+    "mul.wide.u32" => (a: u32, b: u32) -> u64 { u64::from(a) * u64::from(b) }
+    /// Product of the low 24 bits, low half.
+    "mul24.lo.s32" => (a: i32, b: i32) -> i32 { (a << 8 >> 8).wrapping_mul(b << 8 >> 8) }
+    "mul24.lo.u32" => (a: u32, b: u32) -> u32 { (a & 0xff_ffff).wrapping_mul(b & 0xff_ffff) }
+
+    /// `a * b + c`.
+    "mad.lo.s16" | "mad.lo.u16" => (a: u16, b: u16, c: u16) -> u16 {
+        a.wrapping_mul(b).wrapping_add(c)
+    }
+    "mad.lo.s32" | "mad.lo.u32" => (a: u32, b: u32, c: u32) -> u32 {
+        a.wrapping_mul(b).wrapping_add(c)
+    }
+    "mad.lo.s64" | "mad.lo.u64" => (a: u64, b: u64, c: u64) -> u64 {
+        a.wrapping_mul(b).wrapping_add(c)
+    }
+    "mad.hi.s32" => (a: i32, b: i32, c: i32) -> i32 {
+        (((i64::from(a) * i64::from(b)) >> 32) as i32).wrapping_add(c)
+    }
+    "mad.hi.u32" => (a: u32, b: u32, c: u32) -> u32 {
+        (((u64::from(a) * u64::from(b)) >> 32) as u32).wrapping_add(c)
+    }
+    "mad.hi.s64" => (a: i64, b: i64, c: i64) -> i64 {
+        (((i128::from(a) * i128::from(b)) >> 64) as i64).wrapping_add(c)
+    }
+    "mad.hi.u64" => (a: u64, b: u64, c: u64) -> u64 {
+        (((u128::from(a) * u128::from(b)) >> 64) as u64).wrapping_add(c)
+    }
+    "mad.wide.s16" => (a: i16, b: i16, c: i32) -> i32 {
+        (i32::from(a) * i32::from(b)).wrapping_add(c)
+    }
+    "mad.wide.u16" => (a: u16, b: u16, c: u32) -> u32 {
+        (u32::from(a) * u32::from(b)).wrapping_add(c)
+    }
+    "mad.wide.s32" => (a: i32, b: i32, c: i64) -> i64 {
+        (i64::from(a) * i64::from(b)).wrapping_add(c)
+    }
+    "mad.wide.u32" => (a: u32, b: u32, c: u64) -> u64 {
+        (u64::from(a) * u64::from(b)).wrapping_add(c)
+    }
+    /// `|a - b| + c`.
+    "sad.s32" => (a: i32, b: i32, c: u32) -> u32 { a.abs_diff(b).wrapping_add(c) }
+    "sad.u32" => (a: u32, b: u32, c: u32) -> u32 { a.abs_diff(b).wrapping_add(c) }
+
+    "div.s16" => (a: i16, b: i16) -> i16 { if b == 0 { -1 } else { a.wrapping_div(b) } }
+    "div.u16" => (a: u16, b: u16) -> u16 { a.checked_div(b).unwrap_or(u16::MAX) }
+    "div.s32" => (a: i32, b: i32) -> i32 { if b == 0 { -1 } else { a.wrapping_div(b) } }
+    "div.u32" => (a: u32, b: u32) -> u32 { a.checked_div(b).unwrap_or(u32::MAX) }
+    "div.s64" => (a: i64, b: i64) -> i64 { if b == 0 { -1 } else { a.wrapping_div(b) } }
+    "div.u64" => (a: u64, b: u64) -> u64 { a.checked_div(b).unwrap_or(u64::MAX) }
+    "rem.s16" => (a: i16, b: i16) -> i16 { if b == 0 { a } else { a.wrapping_rem(b) } }
+    "rem.u16" => (a: u16, b: u16) -> u16 { a.checked_rem(b).unwrap_or(a) }
+    "rem.s32" => (a: i32, b: i32) -> i32 { if b == 0 { a } else { a.wrapping_rem(b) } }
+    "rem.u32" => (a: u32, b: u32) -> u32 { a.checked_rem(b).unwrap_or(a) }
+    "rem.s64" => (a: i64, b: i64) -> i64 { if b == 0 { a } else { a.wrapping_rem(b) } }
+    "rem.u64" => (a: u64, b: u64) -> u64 { a.checked_rem(b).unwrap_or(a) }
+
+    "neg.s16" => (a: i16) -> i16 { a.wrapping_neg() }
+    "neg.s32" => (a: i32) -> i32 { a.wrapping_neg() }
+    "neg.s64" => (a: i64) -> i64 { a.wrapping_neg() }
+    "abs.s16" => (a: i16) -> i16 { a.wrapping_abs() }
+    "abs.s32" => (a: i32) -> i32 { a.wrapping_abs() }
+    "abs.s64" => (a: i64) -> i64 { a.wrapping_abs() }
+
+    /// Four products of bytes added to `c`.
+    "dp4a.s32.s32" => (a: i32, b: i32, c: i32) -> i32 {
+        dot4(a.to_le_bytes().map(|x| i32::from(x as i8)), b.to_le_bytes().map(|x| i32::from(x as i8)), c)
+    }
+    "dp4a.u32.u32" => (a: u32, b: u32, c: i32) -> i32 {
+        dot4(a.to_le_bytes().map(i32::from), b.to_le_bytes().map(i32::from), c)
+    }
+    "dp4a.s32.u32" => (a: i32, b: u32, c: i32) -> i32 {
+        dot4(a.to_le_bytes().map(|x| i32::from(x as i8)), b.to_le_bytes().map(i32::from), c)
+    }
+    "dp4a.u32.s32" => (a: u32, b: i32, c: i32) -> i32 {
+        dot4(a.to_le_bytes().map(i32::from), b.to_le_bytes().map(|x| i32::from(x as i8)), c)
+    }
+}
+
+#[inline(always)]
+fn dot4(a: [i32; 4], b: [i32; 4], c: i32) -> i32 {
+    a.iter().zip(b).fold(c, |sum, (x, y)| sum.wrapping_add(x * y))
+}
