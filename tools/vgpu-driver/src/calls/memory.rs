@@ -50,7 +50,7 @@ api! {
             return Err(Failure::argument("ElementSizeBytes", "4, 8 or 16", element));
         }
         let row = width.next_multiple_of(512);
-        let bytes = row.checked_mul(height).unwrap_or(usize::MAX) as u64;
+        let bytes = row.saturating_mul(height) as u64;
         // SAFETY: the caller's pointers.
         unsafe {
             put(pitch, "pPitch", row)?;
