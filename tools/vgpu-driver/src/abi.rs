@@ -66,3 +66,11 @@ pub struct MemcpySide {
     /// Bytes from a row to the next.
     pub pitch: usize,
 }
+
+/// `CUipcMemHandle`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct IpcMemHandle {
+    /// The handle's own.
+    pub reserved: [u8; 64],
+}

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 
 use vgpu::{MAX_DEVICES, MemoryError};
 
+use crate::arena::{Arena, Import, Origin};
 use crate::context::{Context, lock};
 use crate::driver::driver;
 use crate::failure::{Failure, Result};
@@ -19,7 +20,10 @@ const PAGE_BYTES: usize = 4096;
 /// All allocations.
 #[derive(Default)]
 pub struct Heap {
+    /// What each device's memory is made of.
+    arenas: [Arena; MAX_DEVICES],
     device: Mutex<DeviceTable>,
+    imports: Mutex<HashMap<Origin, Opened>>,
     host: Mutex<HashMap<u64, HostBlock>>,
 }
 
@@ -33,6 +37,14 @@ struct Block {
     context: Handle,
     device: usize,
     bytes: u64,
+    origin: Origin,
+}
+
+/// Memory of another process.
+struct Opened {
+    context: Handle,
+    address: u64,
+    num_users: usize,
 }
 
 /// Host memory that devices see.
@@ -65,10 +77,54 @@ impl Heap {
             let reason = format!("{bytes} bytes beside {used} of {}", settings().memory_bytes);
             return Err(Failure::new(Status::OUT_OF_MEMORY, reason));
         }
-        let address = driver()?.memory.alloc(device, bytes)?;
+        let range = self.arenas[device].alloc(bytes)?;
+        let origin = range.origin();
+        let address = driver()?.memory.adopt(device, Box::new(range))?;
         table.used[device] += bytes;
-        table.blocks.insert(address, Block { context: context.handle, device, bytes });
+        table.blocks.insert(address, Block { context: context.handle, device, bytes, origin });
         Ok(address)
+    }
+
+    /// Where the bytes of the allocation that starts at an address are.
+    pub fn origin(&self, start: u64) -> Option<Origin> {
+        lock(&self.device).blocks.get(&start).map(|block| block.origin)
+    }
+
+    /// Memory of another process; opened again, it is the same.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_VALUE` if it is gone, `OUT_OF_MEMORY`.
+    pub fn open(&self, context: &Context, origin: Origin) -> Result<u64> {
+        let mut imports = lock(&self.imports);
+        if let Some(opened) = imports.get_mut(&origin) {
+            opened.num_users += 1;
+            return Ok(opened.address);
+        }
+        let import = Import::open(&origin)?;
+        let address = driver()?.memory.adopt(context.device, Box::new(import))?;
+        imports.insert(origin, Opened { context: context.handle, address, num_users: 1 });
+        Ok(address)
+    }
+
+    /// One user less of memory of another process.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_VALUE` unless it was opened.
+    pub fn close(&self, address: u64) -> Result<()> {
+        let mut imports = lock(&self.imports);
+        let found = imports.iter_mut().find(|(_, opened)| opened.address == address);
+        let Some((&origin, opened)) = found else {
+            let expected = "memory of cuIpcOpenMemHandle";
+            return Err(Failure::argument("dptr", expected, format!("{address:#x}")));
+        };
+        opened.num_users -= 1;
+        if opened.num_users == 0 {
+            imports.remove(&origin);
+            driver()?.memory.free(address)?;
+        }
+        Ok(())
     }
 
     /// Gives device memory back.
@@ -111,6 +167,10 @@ impl Heap {
         for address in mine {
             // It was in the table just now; whoever took it away meanwhile freed it.
             let _ = self.free(address);
+        }
+        for (_, opened) in lock(&self.imports).extract_if(|_, it| it.context == context) {
+            // As above.
+            let _ = driver().map(|driver| driver.memory.free(opened.address));
         }
         let mine: Vec<u64> = lock(&self.host)
             .iter()

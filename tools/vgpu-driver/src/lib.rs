@@ -6,6 +6,7 @@
 //! [`Settings`] lists the environment variables.
 
 pub mod abi;
+mod arena;
 mod attributes;
 pub mod calls;
 mod capture;

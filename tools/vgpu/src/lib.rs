@@ -14,6 +14,6 @@ mod tensor_map;
 pub use counts::Counts;
 pub use fault::{Fault, FaultKind, Place};
 pub use launch::{Image, Launch, LaunchError, MAX_SHARED_BYTES, Report, blocks_per_sm};
-pub use memory::{MAX_DEVICES, Memory, MemoryError, Span};
+pub use memory::{HostBytes, MAX_DEVICES, Memory, MemoryError, Span};
 pub use program::{Kernel, LoadError, Param, Program, Unsupported};
 pub use tensor_map::{Swizzle, TENSOR_MAP_BYTES, TensorMap, TensorMapError, TensorType};

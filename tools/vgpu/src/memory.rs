@@ -51,6 +51,19 @@ pub enum MemoryError {
     },
 }
 
+/// Bytes of the host that somebody lends for an allocation.
+///
+/// # Safety
+///
+/// `start` is valid for `bytes` bytes, aligned to 256, until the value is dropped, and others access
+/// the bytes only atomically or when no kernel does.
+pub unsafe trait HostBytes: Send + Sync {
+    /// The first byte.
+    fn start(&self) -> NonNull<u8>;
+    /// How many.
+    fn bytes(&self) -> u64;
+}
+
 /// Bytes of the host that stand behind an allocation.
 enum Backing {
     Owned {
@@ -61,6 +74,7 @@ enum Backing {
     Foreign {
         start: NonNull<u8>,
     },
+    Lent(Box<dyn HostBytes>),
 }
 
 // SAFETY: the bytes are reached through raw pointers with atomic accesses only.
@@ -72,6 +86,7 @@ impl Backing {
     fn start(&self) -> *mut u8 {
         match self {
             Backing::Owned { start, .. } | Backing::Foreign { start } => start.as_ptr(),
+            Backing::Lent(host) => host.start().as_ptr(),
         }
     }
 }
@@ -147,27 +162,47 @@ impl Memory {
     ///
     /// [`MemoryError::NoDevice`]; [`MemoryError::OutOfMemory`], also for 0 bytes.
     pub fn alloc(&self, device: usize, bytes: u64) -> Result<u64, MemoryError> {
-        if device >= MAX_DEVICES {
-            return Err(MemoryError::NoDevice { device });
-        }
         let exhausted = MemoryError::OutOfMemory { device, bytes };
         let length = usize::try_from(bytes).map_err(|_| exhausted.clone())?;
         let layout =
             Layout::from_size_align(length, GRANULE as usize).map_err(|_| exhausted.clone())?;
+        if device >= MAX_DEVICES {
+            return Err(MemoryError::NoDevice { device });
+        }
         if bytes == 0 || bytes > HEAP_BYTES / 2 {
             return Err(exhausted);
         }
         // SAFETY: the layout is not empty.
-        let start = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or(exhausted.clone())?;
-        let backing = Arc::new(Backing::Owned { start, layout });
+        let start = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or(exhausted)?;
+        self.place(device, bytes, Backing::Owned { start, layout })
+    }
+
+    /// Makes an allocation on a device of bytes that somebody lends, and returns its address. The
+    /// bytes are dropped when it has ended and no kernel sees it any more.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryError::NoDevice`]; [`MemoryError::OutOfMemory`], also for 0 bytes.
+    pub fn adopt(&self, device: usize, host: Box<dyn HostBytes>) -> Result<u64, MemoryError> {
+        self.place(device, host.bytes(), Backing::Lent(host))
+    }
+
+    fn place(&self, device: usize, bytes: u64, backing: Backing) -> Result<u64, MemoryError> {
+        let exhausted = MemoryError::OutOfMemory { device, bytes };
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        let offset = table.next[device];
+        let Some(offset) = table.next.get(device).copied() else {
+            return Err(MemoryError::NoDevice { device });
+        };
+        if bytes == 0 || bytes > HEAP_BYTES / 2 {
+            return Err(exhausted);
+        }
         let end = offset + bytes.next_multiple_of(GRANULE) + GRANULE;
         if end > HEAP_BYTES {
             return Err(exhausted);
         }
         table.next[device] = end;
         let address = HEAP_BASE + HEAP_BYTES * device as u64 + offset;
+        let backing = Arc::new(backing);
         table.regions.insert(address, Region { start: address, end: address + bytes, backing });
         self.generation.fetch_add(1, Ordering::Release);
         Ok(address)

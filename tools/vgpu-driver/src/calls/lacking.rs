@@ -174,11 +174,8 @@ lacking! {
     cuGreenCtxWaitEvent
     cuImportExternalMemory
     cuImportExternalSemaphore
-    cuIpcCloseMemHandle
     cuIpcGetEventHandle
-    cuIpcGetMemHandle
     cuIpcOpenEventHandle
-    cuIpcOpenMemHandle_v2
     cuKernelGetAttribute
     cuKernelGetFunction
     cuKernelGetLibrary

@@ -10,4 +10,5 @@ mod launches;
 mod layout;
 mod memory;
 mod modules;
+mod processes;
 mod streams;
