@@ -94,17 +94,43 @@ pub fn build_test(name: &str) -> Result<PathBuf> {
     })
 }
 
+/// Builds the C library of the member `package` and returns its file.
+pub fn build_cdylib(package: &str) -> Result<PathBuf> {
+    let messages = step(
+        &format!("build the library of `{package}`"),
+        &["build", "--package", package, "--lib", "--message-format=json-render-diagnostics"],
+    )
+    .capture()?;
+    parse_cdylib(&messages).ok_or_else(|| Error::Unexpected {
+        what: format!("cargo build --package {package}"),
+        expected: "one shared library".to_owned(),
+        got: "none".to_owned(),
+    })
+}
+
+/// What cargo has built.
+#[derive(Deserialize)]
+struct Artifact {
+    target: Target,
+    executable: Option<PathBuf>,
+    filenames: Vec<PathBuf>,
+}
+
+fn artifacts(messages: &str) -> impl Iterator<Item = Artifact> {
+    messages.lines().filter_map(|line| serde_json::from_str(line).ok())
+}
+
 fn parse_executable(messages: &str, target: &str) -> Option<PathBuf> {
-    #[derive(Deserialize)]
-    struct Artifact {
-        target: Target,
-        executable: Option<PathBuf>,
-    }
-    messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Artifact>(line).ok())
+    artifacts(messages)
         .filter(|artifact| artifact.target.is("test") && artifact.target.name == target)
         .find_map(|artifact| artifact.executable)
+}
+
+fn parse_cdylib(messages: &str) -> Option<PathBuf> {
+    artifacts(messages)
+        .filter(|artifact| artifact.target.is("cdylib"))
+        .flat_map(|artifact| artifact.filenames)
+        .find(|file| file.extension().is_some_and(|it| it == std::env::consts::DLL_EXTENSION))
 }
 
 #[cfg(test)]
@@ -130,15 +156,19 @@ mod tests {
     }
 
     #[test]
-    fn the_program_of_a_test_target_is_found_among_cargos_messages() {
+    fn programs_and_libraries_are_found_among_cargos_messages() {
         let messages = concat!(
-            r#"{"reason":"compiler-artifact","target":{"name":"moekit","kind":["lib"]},"executable":null}"#,
+            r#"{"reason":"compiler-artifact","target":{"name":"moekit","kind":["lib"]},"executable":null,"filenames":[]}"#,
             "\n",
-            r#"{"reason":"compiler-artifact","target":{"name":"world","kind":["test"]},"executable":"/t/world-1"}"#,
+            r#"{"reason":"compiler-artifact","target":{"name":"world","kind":["test"]},"executable":"/t/world-1","filenames":["/t/world-1"]}"#,
+            "\n",
+            r#"{"reason":"compiler-artifact","target":{"name":"v","kind":["cdylib","rlib"]},"executable":null,"filenames":["/t/libv.rlib","/t/libv.so"]}"#,
             "\n",
             r#"{"reason":"build-finished","success":true}"#,
         );
         assert_eq!(parse_executable(messages, "world"), Some(PathBuf::from("/t/world-1")));
         assert_eq!(parse_executable(messages, "conformance"), None);
+        assert_eq!(parse_cdylib(messages), Some(PathBuf::from("/t/libv.so")));
+        assert_eq!(parse_cdylib(""), None);
     }
 }

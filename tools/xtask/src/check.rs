@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use crate::error::Result;
 use crate::shell::Step;
-use crate::{cargo, prerequisites, workspace};
+use crate::toolchain::{self, Cuda, Environment};
+use crate::{cargo, prerequisites, vgpu, workspace};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -34,12 +35,20 @@ enum Backend {
 
 /// Answers as the conformance program does: 1 if a case failed, 2 if the backend is not there.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    prerequisites::check(prerequisites::BUILD)?;
+    let needs_kernels = !matches!(args.backend, Backend::Cpu);
+    prerequisites::check(toolchain::required_tools(false, needs_kernels))?;
+    if needs_kernels {
+        Cuda::ensure()?;
+    }
+    let mut environment = Environment::default();
+    if let Backend::Vgpu = args.backend {
+        vgpu::add_to(&mut environment)?;
+    }
     let program = cargo::build_test("conformance")?;
-    let status = Step::new("run the conformance cases", program)
+    let cases = Step::new("run the conformance cases", program)
         .args(conformance_args(args))
-        .current_dir(&workspace::root())
-        .status()?;
+        .current_dir(&workspace::root());
+    let status = environment.apply(cases).status()?;
     Ok(match status.code() {
         Some(0) => ExitCode::SUCCESS,
         Some(2) => ExitCode::from(2),

@@ -14,6 +14,7 @@ mod shell;
 mod summary;
 mod test;
 mod toolchain;
+mod vgpu;
 mod workspace;
 
 use std::process::ExitCode;

@@ -21,6 +21,17 @@ pub enum Change {
 pub struct Environment(pub Vec<(&'static str, Change)>);
 
 impl Environment {
+    /// Puts a folder before all others of a list that colons separate.
+    pub fn prepend(&mut self, name: &'static str, folder: PathBuf) {
+        for (present, change) in &mut self.0 {
+            if let (true, Change::Prepend(folders)) = (*present == name, change) {
+                folders.insert(0, folder);
+                return;
+            }
+        }
+        self.0.push((name, Change::Prepend(vec![folder])));
+    }
+
     /// Runs `step` under the changed environment.
     pub fn apply(&self, step: Step) -> Step {
         self.0.iter().fold(step, |step, (name, change)| {
