@@ -1,21 +1,27 @@
 //! Dispatch on the cpu: each rank publishes its tokens once in its own mailbox; ranks of the same node
 //! read them there, ranks of other nodes are sent the tokens that they need.
 
-use rayon::prelude::*;
-
+use super::parallel::for_each_range;
+use super::row_copy::RowCopy;
 use super::shared_mut::SharedMut;
+use super::simd::SimdLevel;
 use super::{Cpu, CpuStream, rows};
 use crate::error::{Error, Result};
-use crate::moe::buffer::{EpBuffer, MailboxHeader, Signal};
+use crate::moe::buffer::{EpBuffer, MailboxHeader, MailboxLayout, Signal};
 use crate::moe::dispatch::{
     DispatchGatherArgs, DispatchRecvArgs, DispatchSendArgs, Routing, TokensMut, TokensRef,
 };
 use crate::moe::handle::HandleState;
-use crate::tensor::TensorRef;
+use crate::num::bf16;
+use crate::tensor::{Layout, TensorRef};
 
 const OP: &str = "dispatch";
 
-pub(super) fn send(stream: &CpuStream, args: DispatchSendArgs<'_, Cpu>) -> Result<()> {
+pub(super) fn send(
+    simd: SimdLevel,
+    stream: &CpuStream,
+    args: DispatchSendArgs<'_, Cpu>,
+) -> Result<()> {
     let DispatchSendArgs { ep, epoch, x, routing, state } = args;
     for peer in ep.active_ranks() {
         ep.symmetric.wait_signal(
@@ -30,7 +36,8 @@ pub(super) fn send(stream: &CpuStream, args: DispatchSendArgs<'_, Cpu>) -> Resul
     if let Routing::New { topk_idx, topk_weights } = routing {
         route(stream, ep, topk_idx, topk_weights, state);
     }
-    publish(ep, epoch, state, x, new_routing);
+    publish_routing(ep, epoch, state, new_routing);
+    publish_tokens(simd, ep, state, x);
     for peer in ep.active_ranks() {
         if ep.symmetric.peer_ptr(peer).is_none() {
             put_tokens(ep, peer, state, new_routing)?;
@@ -71,49 +78,75 @@ fn route(
     state.topk_weights.view_mut().as_mut_span()[..weights.len()].copy_from_slice(weights);
 }
 
-/// Writes the own mailbox.
-fn publish(
-    ep: &EpBuffer<Cpu>,
-    epoch: u64,
-    state: &HandleState<Cpu>,
-    x: TokensRef<'_, Cpu>,
-    new_routing: bool,
-) {
+/// The own mailbox, and what follows up to the returned rows.
+///
+/// # Safety
+///
+/// Every peer has read the tokens of the epoch before, and this one was not signalled yet.
+unsafe fn own_mailbox(ep: &EpBuffer<Cpu>) -> SharedMut<'_, u8> {
+    // SAFETY: the mailbox is this rank's alone until the signal is sent; `EpLayout` sized it.
+    SharedMut::new(unsafe {
+        std::slice::from_raw_parts_mut(ep.symmetric.local_ptr(), ep.layout.returned)
+    })
+}
+
+/// Writes the own mailbox's header and the routing.
+fn publish_routing(ep: &EpBuffer<Cpu>, epoch: u64, state: &HandleState<Cpu>, new_routing: bool) {
     let mailbox = ep.layout.mailbox;
-    let num_tokens = state.num_tokens;
-    // SAFETY: every peer has read the tokens of the epoch before, so the mailbox is ours until
-    // the signal is sent; its regions are as `EpLayout` sized them.
-    let memory =
-        unsafe { std::slice::from_raw_parts_mut(ep.symmetric.local_ptr(), ep.layout.returned) };
-    let header = MailboxHeader { num_tokens: num_tokens as u64, epoch };
+    // SAFETY: `send` has waited for all peers, and nothing else borrows the mailbox here.
+    let memory = unsafe { own_mailbox(ep).slice(0, mailbox.values) };
+    let header = MailboxHeader { num_tokens: state.num_tokens as u64, epoch };
     memory[..size_of::<MailboxHeader>()].copy_from_slice(bytemuck::bytes_of(&header));
     if new_routing {
-        let num_slots = num_tokens * ep.config.num_topk;
+        let num_slots = state.num_tokens * ep.config.num_topk;
         let topk_idx: &[u8] = bytemuck::cast_slice(&state.topk_idx.view().as_span()[..num_slots]);
         let weights: &[u8] =
             bytemuck::cast_slice(&state.topk_weights.view().as_span()[..num_slots]);
         memory[mailbox.topk_idx..][..topk_idx.len()].copy_from_slice(topk_idx);
         memory[mailbox.topk_weights..][..weights.len()].copy_from_slice(weights);
     }
-    let (values, scales) = memory[mailbox.values..].split_at_mut(mailbox.scales - mailbox.values);
-    let values = values.par_chunks_mut(mailbox.value_bytes).take(num_tokens).enumerate();
-    match x {
-        TokensRef::Bf16(x) => {
-            values.for_each(|(token, to)| to.copy_from_slice(bytemuck::cast_slice(x.row([token]))));
-        }
-        TokensRef::Fp8(x) => {
-            let layout = x.scales.layout();
-            let from = x.scales.as_span();
-            values.zip(scales.par_chunks_mut(mailbox.scale_bytes)).for_each(
-                |((token, to), to_scales)| {
-                    to.copy_from_slice(bytemuck::cast_slice(x.values.row([token])));
-                    let to_scales: &mut [f32] = bytemuck::cast_slice_mut(to_scales);
-                    for (block, to) in to_scales.iter_mut().enumerate() {
-                        *to = from[layout.offset([token, block])];
+}
+
+/// Writes the own mailbox's tokens.
+fn publish_tokens(
+    simd: SimdLevel,
+    ep: &EpBuffer<Cpu>,
+    state: &HandleState<Cpu>,
+    x: TokensRef<'_, Cpu>,
+) {
+    let (mailbox, num_tokens) = (ep.layout.mailbox, state.num_tokens);
+    // SAFETY: `send` has waited for all peers.
+    let memory = unsafe { own_mailbox(ep) };
+    let copy = RowCopy::of(simd, num_tokens * mailbox.value_bytes);
+    for_each_range(num_tokens, 2 * mailbox.value_bytes, |tokens| {
+        copy.run(|copy| {
+            for token in tokens {
+                let start = mailbox.values + token * mailbox.value_bytes;
+                // SAFETY: each token is in one range alone.
+                let to = unsafe { memory.slice(start, mailbox.value_bytes) };
+                match x {
+                    TokensRef::Bf16(x) => copy.copy(to, bytemuck::cast_slice(x.row([token]))),
+                    TokensRef::Fp8(x) => {
+                        copy.copy(to, bytemuck::cast_slice(x.values.row([token])));
+                        let start = mailbox.scales + token * mailbox.scale_bytes;
+                        // SAFETY: as above.
+                        let to = unsafe { memory.slice(start, mailbox.scale_bytes) };
+                        read_scales(x.scales, token, bytemuck::cast_slice_mut(to));
                     }
-                },
-            );
-        }
+                }
+            }
+        });
+    });
+}
+
+fn read_scales(from: TensorRef<'_, Cpu, f32, 2>, token: usize, to: &mut [f32]) {
+    let layout = from.layout();
+    if layout.has_contiguous_rows() {
+        return to.copy_from_slice(from.row([token]));
+    }
+    let from = from.as_span();
+    for (block, to) in to.iter_mut().enumerate() {
+        *to = from[layout.offset([token, block])];
     }
 }
 
@@ -198,57 +231,102 @@ fn check_header(ep: &EpBuffer<Cpu>, epoch: u64, src: usize, header: MailboxHeade
     Err(Error::value(OP, "mailbox", expected, got))
 }
 
-pub(super) fn recv(args: DispatchRecvArgs<'_, Cpu>) -> Result<()> {
-    let DispatchRecvArgs { ep, epoch, state, rows: out } = args;
+pub(super) fn recv(simd: SimdLevel, args: DispatchRecvArgs<'_, Cpu>) -> Result<()> {
+    let DispatchRecvArgs { ep, epoch, state, rows: mut out } = args;
     wait_for_tokens(ep, epoch)?;
+    let rows_out = RowsOut::new(&mut out, ep.config.hidden);
     let num_max = ep.config.num_max_tokens_per_rank;
+    let num_tokens = ep.topology.num_ranks() * num_max;
     let layout = ep.layout.mailbox;
-    let mailboxes: Vec<&[u8]> =
-        (0..ep.topology.num_ranks()).map(|src| mailbox_of(ep, src)).collect();
-    let source = |slot: usize| {
-        let token = slot / state.num_topk;
-        (mailboxes[token / num_max], token % num_max)
-    };
-    match out {
-        TokensMut::Bf16(mut out) => {
-            let stride = out.layout().strides()[0];
-            let out = SharedMut::new(out.as_mut_span());
-            rows::par_for_each_row(state, |row, slot| {
-                let (mailbox, token) = source(slot);
-                let from =
-                    &mailbox[layout.values + token * layout.value_bytes..][..layout.value_bytes];
-                // SAFETY: each row is visited once.
-                let to = unsafe { out.slice(row * stride, ep.config.hidden) };
-                bytemuck::cast_slice_mut(to).copy_from_slice(from);
-            });
-        }
-        TokensMut::Fp8(mut out) => {
-            let stride = out.values.layout().strides()[0];
-            let scale_layout = out.scales.layout();
-            let values = SharedMut::new(out.values.as_mut_span());
-            let scales = SharedMut::new(out.scales.as_mut_span());
-            rows::par_for_each_row(state, |row, slot| {
-                let (mailbox, token) = source(slot);
-                let from =
-                    &mailbox[layout.values + token * layout.value_bytes..][..layout.value_bytes];
-                let from_scales: &[f32] = bytemuck::cast_slice(
-                    &mailbox[layout.scales + token * layout.scale_bytes..][..layout.scale_bytes],
-                );
-                // SAFETY: each row is visited once, and `scale_layout` maps rows to distinct places.
-                unsafe {
-                    let to = values.slice(row * stride, ep.config.hidden);
-                    bytemuck::cast_slice_mut(to).copy_from_slice(from);
-                    for (block, &scale) in from_scales.iter().enumerate() {
-                        scales.write(scale_layout.offset([row, block]), scale);
-                    }
+    let copy = RowCopy::of(simd, rows::num_rows(state) * layout.value_bytes);
+    let slot_rows = state.slot_rows.view();
+    // Token by token: one with several experts here is read from memory once.
+    for_each_range(num_tokens, 2 * layout.value_bytes, |tokens| {
+        copy.run(|copy| {
+            for token in tokens {
+                let of_token = slot_rows.row([token]).iter().filter(|&&row| row >= 0);
+                for &row in of_token {
+                    let mailbox = Mailbox { bytes: mailbox_of(ep, token / num_max), layout };
+                    // SAFETY: the plan gives each row to one slot, and each slot is visited once.
+                    unsafe { rows_out.write(row as usize, &mailbox, token % num_max, copy) };
                 }
-            });
-        }
-    }
+            }
+        });
+    });
     for peer in ep.active_ranks() {
         ep.symmetric.signal(OP, "recv", peer, Signal::DispatchRead.idx(), epoch)?;
     }
     Ok(())
+}
+
+/// One rank's tokens.
+struct Mailbox<'a> {
+    bytes: &'a [u8],
+    layout: MailboxLayout,
+}
+
+impl<'a> Mailbox<'a> {
+    fn values(&self, token: usize) -> &'a [u8] {
+        let len = self.layout.value_bytes;
+        &self.bytes[self.layout.values + token * len..][..len]
+    }
+
+    fn scales(&self, token: usize) -> &'a [f32] {
+        let len = self.layout.scale_bytes;
+        bytemuck::cast_slice(&self.bytes[self.layout.scales + token * len..][..len])
+    }
+}
+
+/// Receive memory whose rows tasks write.
+struct RowsOut<'a> {
+    values: SharedMut<'a, u8>,
+    row_stride: usize,
+    row_bytes: usize,
+    scales: Option<(SharedMut<'a, f32>, Layout<2>)>,
+}
+
+impl<'a> RowsOut<'a> {
+    fn new(out: &'a mut TokensMut<'_, Cpu>, hidden: usize) -> Self {
+        match out {
+            TokensMut::Bf16(out) => Self {
+                row_stride: out.layout().strides()[0] * size_of::<bf16>(),
+                row_bytes: hidden * size_of::<bf16>(),
+                values: SharedMut::new(bytemuck::cast_slice_mut(out.as_mut_span())),
+                scales: None,
+            },
+            TokensMut::Fp8(out) => Self {
+                row_stride: out.values.layout().strides()[0],
+                row_bytes: hidden,
+                scales: {
+                    let layout = out.scales.layout();
+                    Some((SharedMut::new(out.scales.as_mut_span()), layout))
+                },
+                values: SharedMut::new(bytemuck::cast_slice_mut(out.values.as_mut_span())),
+            },
+        }
+    }
+
+    /// Copies a token into a row.
+    ///
+    /// # Safety
+    ///
+    /// No other task has this row meanwhile.
+    unsafe fn write(&self, row: usize, from: &Mailbox<'_>, token: usize, copy: RowCopy) {
+        // SAFETY: rows do not overlap, and the caller has this one alone.
+        let to = unsafe { self.values.slice(row * self.row_stride, self.row_bytes) };
+        copy.copy(to, from.values(token));
+        let Some((scales, layout)) = self.scales else { return };
+        let from = from.scales(token);
+        if layout.has_contiguous_rows() {
+            // SAFETY: as above.
+            let to = unsafe { scales.slice(layout.offset([row, 0]), from.len()) };
+            return to.copy_from_slice(from);
+        }
+        for (block, &scale) in from.iter().enumerate() {
+            // SAFETY: the layout maps rows to distinct places.
+            unsafe { scales.write(layout.offset([row, block]), scale) };
+        }
+    }
 }
 
 fn wait_for_tokens(ep: &EpBuffer<Cpu>, epoch: u64) -> Result<()> {

@@ -9,6 +9,7 @@ mod limits;
 mod parallel;
 mod plan;
 mod quant;
+mod row_copy;
 mod row_mask;
 mod rows;
 mod scratch;
@@ -182,7 +183,7 @@ impl Backend for Cpu {
     }
 
     fn dispatch_send(&self, stream: &CpuStream, args: DispatchSendArgs<'_, Self>) -> Result<()> {
-        dispatch::send(stream, args)
+        dispatch::send(self.simd, stream, args)
     }
 
     fn dispatch_gather(&self, _: &CpuStream, args: DispatchGatherArgs<'_, Self>) -> Result<()> {
@@ -190,7 +191,7 @@ impl Backend for Cpu {
     }
 
     fn dispatch_recv(&self, _: &CpuStream, args: DispatchRecvArgs<'_, Self>) -> Result<()> {
-        dispatch::recv(args)
+        dispatch::recv(self.simd, args)
     }
 
     fn combine_send(&self, _: &CpuStream, args: CombineSendArgs<'_, Self>) -> Result<()> {

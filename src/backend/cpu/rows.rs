@@ -3,21 +3,35 @@
 use rayon::prelude::*;
 
 use super::Cpu;
+use super::row_copy::RowCopy;
 use crate::moe::handle::HandleState;
 use crate::moe::plan::RowLayout;
 
 /// Rows per task: some 100 KB of tokens.
 const ROWS_PER_TASK: usize = 16;
 
-/// Calls `f(row, slot)` for every valid row, in parallel; `slot` is the row's `src_info`.
-pub(super) fn par_for_each_row(state: &HandleState<Cpu>, f: impl Fn(usize, usize) + Sync) {
+/// Calls `f(row, slot, copy)` for every valid row, in parallel; `slot` is the row's `src_info`.
+pub(super) fn par_for_each_row(
+    state: &HandleState<Cpu>,
+    copy: RowCopy,
+    f: impl Fn(usize, usize, RowCopy) + Sync,
+) {
     let src_info = state.src_info.view().as_span();
     let ranges = valid_rows(state);
-    let visit = |row: usize| f(row, src_info[row] as usize);
     (0..ranges.len()).into_par_iter().for_each(|expert| {
         let rows = ranges.get(expert);
-        rows.into_par_iter().with_min_len(ROWS_PER_TASK).for_each(visit);
+        (0..rows.len().div_ceil(ROWS_PER_TASK)).into_par_iter().for_each(|task| {
+            let start = rows.start + task * ROWS_PER_TASK;
+            let rows = start..rows.end.min(start + ROWS_PER_TASK);
+            copy.run(|copy| rows.for_each(|row| f(row, src_info[row] as usize, copy)));
+        });
     });
+}
+
+/// Number of valid rows.
+pub(super) fn num_rows(state: &HandleState<Cpu>) -> usize {
+    let ranges = valid_rows(state);
+    (0..ranges.len()).map(|expert| ranges.get(expert).len()).sum()
 }
 
 /// As [`par_for_each_row`], in order and on this thread; stops at the first error.
