@@ -6,6 +6,8 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
 use super::control::CONTROL_BYTES;
 use super::engine::Engine;
 use super::rank::{Neighbours, Rank, RankParts, Ticket};
@@ -97,8 +99,9 @@ where
     let (sender, receiver) = channel();
     for world in worlds {
         let (f, sender, rank_idx) = (Arc::clone(&f), sender.clone(), world.rank_idx());
+        let pool = pool(rank_idx, num_ranks)?;
         let body = move || {
-            let outcome = catch_unwind(AssertUnwindSafe(|| f(world)));
+            let outcome = catch_unwind(AssertUnwindSafe(|| pool.install(|| f(world))));
             let outcome = outcome.unwrap_or_else(|panic| Err(panicked(rank_idx, &*panic)));
             // The caller has given up on this rank if it no longer listens.
             let _ = sender.send((rank_idx, outcome));
@@ -142,6 +145,21 @@ where
         })
     };
     Ok(outcomes.into_iter().enumerate().map(hung).collect())
+}
+
+/// A rank's share of the cores. The rank itself runs on one of these threads, so that its stages start
+/// without a queue between.
+fn pool(rank_idx: usize, num_ranks: usize) -> Result<ThreadPool> {
+    let num_cores = std::thread::available_parallelism().map_or(1, usize::from);
+    ThreadPoolBuilder::new()
+        .num_threads((num_cores / num_ranks).max(1))
+        .thread_name(move |idx| format!("rank {rank_idx} thread {idx}"))
+        .build()
+        .map_err(|error| Error::Unavailable {
+            op: "World::run_threads",
+            what: "threads",
+            reason: error.to_string(),
+        })
 }
 
 fn panicked(peer: usize, panic: &(dyn std::any::Any + Send)) -> Error {

@@ -24,6 +24,16 @@ pub enum WireFormat {
     Fp8,
 }
 
+impl WireFormat {
+    /// Bytes of a row of `len` activations, scales included.
+    pub(crate) fn row_bytes(self, len: usize) -> usize {
+        match self {
+            Self::Bf16 => len * size_of::<bf16>(),
+            Self::Fp8 => len * size_of::<E4M3>() + ceil_div(len, 128) * size_of::<f32>(),
+        }
+    }
+}
+
 /// How a rank's received rows lie, and who knows their number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecvLayout {

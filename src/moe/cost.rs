@@ -74,12 +74,13 @@ impl MoeConfig {
         let (num_experts, num_topk) = (self.gate.num_experts, self.gate.num_topk);
         let (tokens, rows) = (load.num_tokens, load.num_recv_tokens);
         let slots = tokens * num_topk * (size_of::<i32>() + size_of::<f32>());
+        let logits = tokens * num_experts * size_of::<f32>();
         let (flops, bytes) = match stage {
-            Stage::Gate => {
-                let logits = tokens * num_experts * size_of::<f32>();
+            Stage::Logits => {
                 let operands = (tokens + num_experts) * hidden * size_of::<bf16>();
-                (2 * tokens * num_experts * hidden, operands + 2 * logits + slots)
+                (2 * tokens * num_experts * hidden, operands + logits)
             }
+            Stage::Gate => (0, logits + slots),
             Stage::Quantize => (0, tokens * (hidden * size_of::<bf16>() + sizes.row(hidden))),
             Stage::DispatchSend => (0, 2 * tokens * sizes.row(hidden) + 2 * slots),
             Stage::SharedExpert => {
@@ -111,10 +112,7 @@ struct Sizes {
 impl Sizes {
     /// Bytes of a row of activations.
     fn row(&self, len: usize) -> usize {
-        match self.format {
-            WireFormat::Bf16 => len * size_of::<bf16>(),
-            WireFormat::Fp8 => len + ceil_div(len, 128) * size_of::<f32>(),
-        }
+        self.format.row_bytes(len)
     }
 
     /// Bytes of a weight matrix.

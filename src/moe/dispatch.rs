@@ -297,8 +297,14 @@ impl<B: Backend> PendingDispatch<B> {
     ///
     /// Those of [`Backend::read`].
     pub fn num_recv_rows(&self, ep: &EpBuffer<B>) -> Result<usize> {
-        let offsets = self.handle.state().expert_offsets.to_host(&ep.backend)?;
-        Ok(offsets.last().map_or(0, |&end| end as usize))
+        let offsets = self.handle.state().expert_offsets.view();
+        let mut end = [0i32];
+        // SAFETY: the last of the view's initialised elements, which nothing writes meanwhile.
+        unsafe {
+            let last = offsets.as_ptr().add(ep.topology.num_local_experts());
+            ep.backend.read(last.cast(), bytemuck::cast_slice_mut(&mut end))?;
+        }
+        Ok(end[0] as usize)
     }
 
     fn num_rows_to_provide(&self, ep: &EpBuffer<B>) -> Result<usize> {

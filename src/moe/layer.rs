@@ -46,6 +46,25 @@ pub struct LayerOptions {
     pub scale_format: ScaleFormat,
 }
 
+impl LayerOptions {
+    pub(super) fn ep_config(
+        &self,
+        config: &MoeConfig,
+        wire: WireFormat,
+        num_physical_experts: usize,
+    ) -> EpConfig {
+        EpConfig {
+            num_max_tokens_per_rank: self.num_max_tokens_per_rank,
+            hidden: config.hidden,
+            num_topk: config.gate.num_topk,
+            num_experts: num_physical_experts,
+            wire,
+            layout: self.layout,
+            reduce: self.reduce,
+        }
+    }
+}
+
 /// One rank's MoE layer: weights, buffers, and the flow over them.
 ///
 /// The number format is that of the routed experts' weights: FP8 weights mean FP8 activations on the
@@ -84,15 +103,7 @@ impl<B: Backend> MoeLayer<B> {
         if let Some(shared) = &weights.shared {
             wire_format(shared)?;
         }
-        let ep_config = EpConfig {
-            num_max_tokens_per_rank: options.num_max_tokens_per_rank,
-            hidden: config.hidden,
-            num_topk: config.gate.num_topk,
-            num_experts: expert_map.num_physical_experts(),
-            wire,
-            layout: options.layout,
-            reduce: options.reduce,
-        };
+        let ep_config = options.ep_config(&config, wire, expert_map.num_physical_experts());
         let mut ep = EpBuffer::new(backend, world, ep_config)?;
         weights.check(&config, ep.topology().num_local_experts())?;
         ep.set_expert_map(expert_map)?;
@@ -134,6 +145,8 @@ impl<B: Backend> MoeLayer<B> {
         out: TensorMut<'_, B, bf16, 2>,
     ) -> Result<()> {
         let num_tokens = self.check_step(&x, &out)?;
+        // Its memory serves this step.
+        self.handle = None;
         self.times.start(&self.backend, stream)?;
 
         self.gate(stream, x)?;
@@ -160,6 +173,7 @@ impl<B: Backend> MoeLayer<B> {
         let memory = &mut self.workspace;
         let logits = GemmOut::F32(memory.logits.first_rows_mut(num_tokens)?);
         bf16_gemm_nt(&self.backend, stream, x, self.weights.gate.view(), logits)?;
+        self.times.end(&self.backend, stream, Stage::Logits)?;
         let args = GateArgs::new(
             memory.logits.first_rows(num_tokens)?,
             self.weights.gate_bias.as_ref().map(Tensor::view),

@@ -28,3 +28,4 @@ pub use handle::Handle;
 pub use layer::{LayerOptions, MoeLayer};
 pub use rows::Rows;
 pub use stages::Stage;
+pub use workspace::LayerSizes;

@@ -8,7 +8,9 @@ use crate::error::Result;
 /// A stage of [`super::layer::MoeLayer::forward`], in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stage {
-    /// Logits and top-k.
+    /// The router's product.
+    Logits,
+    /// Experts and weights from the logits.
     Gate,
     /// Tokens to FP8.
     Quantize,
@@ -34,7 +36,8 @@ pub enum Stage {
 
 impl Stage {
     /// Every stage, in the order of the flow.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
+        Self::Logits,
         Self::Gate,
         Self::Quantize,
         Self::DispatchSend,
@@ -51,6 +54,7 @@ impl Stage {
     /// Name in reports.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Logits => "logits",
             Self::Gate => "gate",
             Self::Quantize => "quantize",
             Self::DispatchSend => "dispatch_send",

@@ -61,6 +61,7 @@ fn the_report_has_every_stage_and_every_token() {
     let names: Vec<_> =
         report["stages"].as_array().expect("stages").iter().map(|stage| &stage["name"]).collect();
     let want = [
+        "logits",
         "gate",
         "quantize",
         "dispatch_send",

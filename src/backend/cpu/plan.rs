@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::scratch::with_scratch;
 use super::shared_mut::SharedMut;
 use super::{Cpu, CpuStream};
 use crate::error::Error;
@@ -12,27 +13,42 @@ const OP: &str = "plan";
 /// Below this many slots one chunk is quicker than waking other threads.
 const MIN_SLOTS_PER_CHUNK: usize = 16 * 1024;
 
-pub(super) fn plan(stream: &CpuStream, mut args: PlanArgs<'_, Cpu>) {
+pub(super) fn plan(stream: &CpuStream, args: PlanArgs<'_, Cpu>) {
+    let slots_per_chunk = args
+        .topk_idx
+        .as_span()
+        .len()
+        .div_ceil(rayon::current_num_threads())
+        .max(MIN_SLOTS_PER_CHUNK);
+    let num_chunks = args.topk_idx.as_span().len().div_ceil(slots_per_chunk);
+    with_scratch(num_chunks * args.local_experts.len().max(1), |counts| {
+        let counts = bytemuck::cast_slice_mut(counts);
+        plan_chunks(stream, args, slots_per_chunk, counts);
+    });
+}
+
+/// `counts` has room for every chunk's local experts.
+fn plan_chunks(
+    stream: &CpuStream,
+    mut args: PlanArgs<'_, Cpu>,
+    slots_per_chunk: usize,
+    counts: &mut [i32],
+) {
     let topk_idx = args.topk_idx.as_span();
     let num_local = args.local_experts.len();
-    let slots_per_chunk =
-        topk_idx.len().div_ceil(rayon::current_num_threads()).max(MIN_SLOTS_PER_CHUNK);
-
-    // counts[chunk][expert], later the chunk's first position within the expert.
-    let mut counts: Vec<Vec<i32>> = topk_idx
-        .par_chunks(slots_per_chunk)
-        .map(|slots| {
-            let mut counts = vec![0; num_local];
+    counts.par_chunks_mut(num_local.max(1)).zip(topk_idx.par_chunks(slots_per_chunk)).for_each(
+        |(counts, slots)| {
+            counts.fill(0);
             for local in slots.iter().filter_map(|&idx| local_expert(idx, &args.local_experts)) {
                 counts[local] += 1;
             }
-            counts
-        })
-        .collect();
+        },
+    );
 
+    // Each chunk's counts become its first positions within the experts.
     let num_recv = args.out.num_recv_tokens_per_expert.as_mut_span();
     num_recv.fill(0);
-    for chunk in &mut counts {
+    for chunk in counts.chunks_mut(num_local.max(1)) {
         for (count, total) in chunk.iter_mut().zip(num_recv.iter_mut()) {
             *total += std::mem::replace(count, *total);
         }
@@ -47,7 +63,12 @@ pub(super) fn plan(stream: &CpuStream, mut args: PlanArgs<'_, Cpu>) {
     let [num_rows] = args.out.src_info.shape();
     let needed = write_offsets(&mut args, num_rows);
     report_faults(stream, &args, topk_idx, needed, num_rows);
+    write_rows(&mut args, slots_per_chunk, counts);
+}
 
+/// Writes the row of each slot, and the slot and expert of each row; `next` has the chunks' next positions.
+fn write_rows(args: &mut PlanArgs<'_, Cpu>, slots_per_chunk: usize, next: &mut [i32]) {
+    let [num_rows] = args.out.src_info.shape();
     let offsets = &*args.out.expert_offsets.as_mut_span();
     let grouped_layout = args.out.grouped_layout.as_mut_span();
     let src_info = args.out.src_info.as_mut_span();
@@ -67,10 +88,10 @@ pub(super) fn plan(stream: &CpuStream, mut args: PlanArgs<'_, Cpu>) {
         .slot_rows
         .as_mut_span()
         .par_chunks_mut(slots_per_chunk)
-        .zip(topk_idx.par_chunks(slots_per_chunk))
-        .zip(counts)
+        .zip(args.topk_idx.as_span().par_chunks(slots_per_chunk))
+        .zip(next.par_chunks_mut(args.local_experts.len().max(1)))
         .enumerate()
-        .for_each(|(chunk, ((slot_rows, slots), mut next))| {
+        .for_each(|(chunk, ((slot_rows, slots), next))| {
             for (i, (&idx, slot_row)) in slots.iter().zip(slot_rows).enumerate() {
                 *slot_row = -1;
                 let Some(local) = local_expert(idx, &args.local_experts) else { continue };

@@ -77,14 +77,17 @@ fn run_mpi(args: &MoeArgs) -> Result<Option<Report>> {
     Ok(report)
 }
 
-/// Gives every process of a machine an equal share of its cores.
+/// Gives every process of a machine an equal share of its cores; this thread computes on one of them.
 #[cfg(feature = "mpi")]
 fn share_cores(world: &World) -> Result<()> {
     let hosts = world.all_gather("moekit moe", rustix::system::uname().nodename().to_bytes())?;
     let num_neighbours = hosts.iter().filter(|host| **host == hosts[world.rank_idx()]).count();
     let num_threads = (crate::output::num_cores() / num_neighbours.max(1)).max(1);
-    rayon::ThreadPoolBuilder::new().num_threads(num_threads).build_global().map_err(|error| {
-        Error::Unavailable { op: "moekit moe", what: "threads", reason: error.to_string() }
+    let threads = rayon::ThreadPoolBuilder::new().num_threads(num_threads).use_current_thread();
+    threads.build_global().map_err(|error| Error::Unavailable {
+        op: "moekit moe",
+        what: "threads",
+        reason: error.to_string(),
     })
 }
 
