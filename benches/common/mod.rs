@@ -15,7 +15,7 @@ use moekit::{Cpu, Result};
 use rayon::prelude::*;
 
 /// Rounds of a line; one that takes long gets fewer.
-const NUM_ROUNDS: usize = 15;
+pub const NUM_ROUNDS: usize = 15;
 const MAX_TIME: Duration = Duration::from_secs(4);
 
 /// What a stage is measured against.
@@ -64,22 +64,67 @@ pub fn line(name: &str, shape: &str, work: Work, limit: Limit, mut stage: impl F
     }
     let mut yardstick = Yardstick::new(limit, work.num_bytes);
     let (mut best, mut best_limit) = (f64::INFINITY, 0.0f64);
-    let start = Instant::now();
-    let mut round = 0;
-    while round < NUM_ROUNDS && (round < 3 || start.elapsed() < MAX_TIME) {
+    rounds(|| {
         best_limit = best_limit.max(yardstick.rate());
         best = best.min(seconds(&mut stage));
-        round += 1;
+    });
+    print_line(name, shape, work, (limit.name(), best_limit), best);
+}
+
+/// One of several stages that can only run one after the other.
+pub struct Stage {
+    pub name: &'static str,
+    pub shape: String,
+    pub work: Work,
+}
+
+/// Times stages that follow each other, all in each round, against one `limit`; `run` runs stage `idx`.
+/// Prints the lines that the command line asks for.
+pub fn lines(stages: &[Stage], limit: Limit, mut run: impl FnMut(usize)) {
+    let most_bytes = stages.iter().map(|stage| stage.work.num_bytes).max().unwrap_or(0);
+    let mut yardstick = Yardstick::new(limit, most_bytes);
+    let mut best = vec![f64::INFINITY; stages.len()];
+    let mut best_limit = 0.0f64;
+    rounds(|| {
+        best_limit = best_limit.max(yardstick.rate());
+        for (idx, best) in best.iter_mut().enumerate() {
+            let start = Instant::now();
+            run(idx);
+            *best = best.min(start.elapsed().as_secs_f64());
+        }
+    });
+    for (stage, best) in stages.iter().zip(best).filter(|(stage, _)| is_wanted(stage.name)) {
+        print_line(stage.name, &stage.shape, stage.work, (limit.name(), best_limit), best);
     }
+}
+
+fn rounds(mut round: impl FnMut()) {
+    let start = Instant::now();
+    for idx in 0..NUM_ROUNDS {
+        if idx >= 3 && start.elapsed() >= MAX_TIME {
+            break;
+        }
+        round();
+    }
+}
+
+/// Prints a line: a stage that took `best` seconds, against the 10^9 operations or bytes per second of a
+/// limit.
+pub fn print_line(
+    name: &str,
+    shape: &str,
+    work: Work,
+    (limit, limit_rate): (&str, f64),
+    best: f64,
+) {
     let gflop_per_s = work.num_flops as f64 / best / 1e9;
     let gb_per_s = work.num_bytes as f64 / best / 1e9;
-    let rate = if matches!(limit, Limit::Fma) { gflop_per_s } else { gb_per_s };
-    let x_limit = rate / best_limit;
+    let rate = if limit == Limit::Fma.name() { gflop_per_s } else { gb_per_s };
+    let x_limit = rate / limit_rate;
     let flops = if work.num_flops == 0 { "-".to_owned() } else { format!("{gflop_per_s:.1}") };
     println!(
-        "{name:<22} {shape:<26} {:>11.1} {flops:>9} {gb_per_s:>8.2} {x_limit:>8.2} {}",
+        "{name:<22} {shape:<26} {:>11.1} {flops:>9} {gb_per_s:>8.2} {x_limit:>8.2} {limit}",
         best * 1e6,
-        limit.name()
     );
 }
 
@@ -92,9 +137,11 @@ pub fn cpu() -> Result<Cpu> {
     }
 }
 
-fn is_wanted(name: &str) -> bool {
+pub fn is_wanted(name: &str) -> bool {
     let is_level = |arg: &String| SimdLevel::ALL.iter().any(|level| *arg == level.to_string());
-    let names = std::env::args().skip(1).filter(|arg| !arg.starts_with('-') && !is_level(arg));
+    let is_number = |arg: &String| arg.bytes().all(|byte| byte.is_ascii_digit());
+    let is_name = |arg: &String| !arg.starts_with('-') && !is_level(arg) && !is_number(arg);
+    let names = std::env::args().skip(1).filter(is_name);
     let mut names = names.peekable();
     names.peek().is_none() || names.any(|part| name.contains(&part))
 }
@@ -106,8 +153,12 @@ struct Yardstick {
     to: Tensor<Cpu, f32, 1>,
 }
 
+/// Bytes that a limit reads and writes at most: beyond all caches, the rate is the same.
+const MAX_LIMIT_BYTES: usize = 1 << 30;
+
 impl Yardstick {
     fn new(limit: Limit, num_bytes: usize) -> Self {
+        let num_bytes = num_bytes.min(MAX_LIMIT_BYTES);
         // Written to, for untouched pages are not read from memory.
         let ones = |num_bytes: usize| {
             let values = vec![1.0; num_bytes.next_multiple_of(8) / size_of::<f32>()];

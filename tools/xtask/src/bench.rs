@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use crate::cargo::MemberTarget;
 use crate::error::{Error, Result};
 use crate::shell::Step;
+use crate::toolchain::{self, Environment, Mpi};
 use crate::{cargo, prerequisites, workspace};
 
 #[derive(clap::Args)]
@@ -24,15 +25,22 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitCode> {
     prerequisites::check(prerequisites::BUILD)?;
     let benches = select(cargo::targets("bench")?, &args.names)?;
+    let needs_mpi = benches.iter().any(|bench| bench.needs_mpi);
+    prerequisites::check(toolchain::required_tools(needs_mpi, false))?;
+    let mpi = if needs_mpi { Mpi::ensure()?.environment()? } else { Environment::default() };
     let bench_dir = workspace::target_dir().join("bench");
     fs::create_dir_all(&bench_dir).map_err(Error::io("create", &bench_dir))?;
 
     let place = place(args.cpus.as_deref());
     for bench in benches {
+        // Others are built as if there were no MPI.
+        let environment = if bench.needs_mpi { &mpi } else { &Environment::default() };
+        let mut build = vec!["bench", "--no-run"];
+        build.extend(target_args(&bench));
         // With all processors, whatever --cpus says.
-        let build = ["bench", "--no-run", "--package", &bench.package, "--bench", &bench.name];
-        cargo::step(&format!("build the benchmark `{}`", bench.name), &build).run()?;
-        let table = bench_step(&bench, args).tee_stdout()?;
+        let build = cargo::step(&format!("build the benchmark `{}`", bench.name), &build);
+        environment.apply(build).run()?;
+        let table = environment.apply(bench_step(&bench, args)).tee_stdout()?;
         let path = bench_dir.join(format!("{}.txt", bench.name));
         fs::write(&path, format!("{place}\n{table}")).map_err(Error::io("write", &path))?;
         eprintln!("==> kept in {}", path.display());
@@ -56,6 +64,14 @@ fn select(known: Vec<MemberTarget>, names: &[String]) -> Result<Vec<MemberTarget
     Ok(known.into_iter().filter(is_wanted).collect())
 }
 
+fn target_args(bench: &MemberTarget) -> Vec<&str> {
+    let mut words = vec!["--package", &bench.package, "--bench", &bench.name];
+    if bench.needs_mpi {
+        words.extend(["--features", "mpi"]);
+    }
+    words
+}
+
 fn bench_step(bench: &MemberTarget, args: &Args) -> Step {
     let purpose = format!("run the benchmark `{}`", bench.name);
     let mut words = Vec::new();
@@ -63,7 +79,8 @@ fn bench_step(bench: &MemberTarget, args: &Args) -> Step {
         words.extend(["taskset".into(), "--cpu-list".into(), cpus.into()]);
     }
     words.push(cargo::program());
-    words.extend(["bench", "--package", &bench.package, "--bench", &bench.name].map(Into::into));
+    words.push("bench".into());
+    words.extend(target_args(bench).into_iter().map(Into::into));
     if !args.rest.is_empty() {
         words.push("--".into());
         words.extend(args.rest.iter().map(Into::into));
@@ -104,7 +121,11 @@ mod tests {
 
     fn known() -> Vec<MemberTarget> {
         ["gemm", "dispatch"]
-            .map(|name| MemberTarget { package: "moekit".to_owned(), name: name.to_owned() })
+            .map(|name| MemberTarget {
+                package: "moekit".to_owned(),
+                name: name.to_owned(),
+                needs_mpi: false,
+            })
             .into()
     }
 

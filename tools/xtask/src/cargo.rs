@@ -24,6 +24,8 @@ pub fn step(purpose: &str, args: &[&str]) -> Step {
 pub struct Target {
     pub name: String,
     kind: Vec<String>,
+    #[serde(default, rename = "required-features")]
+    required_features: Vec<String>,
 }
 
 impl Target {
@@ -37,6 +39,8 @@ impl Target {
 pub struct MemberTarget {
     pub package: String,
     pub name: String,
+    /// Whether it is built only with the package's feature `mpi`.
+    pub needs_mpi: bool,
 }
 
 /// Targets of `kind` ("bench", "test") in all members.
@@ -66,7 +70,11 @@ fn parse_targets(metadata: &str, kind: &str) -> Result<Vec<MemberTarget>> {
     let of_package = |package: Package| {
         let wanted = package.targets.into_iter().filter(|target| target.is(kind));
         wanted
-            .map(|target| MemberTarget { package: package.name.clone(), name: target.name })
+            .map(|target| MemberTarget {
+                package: package.name.clone(),
+                needs_mpi: target.required_features.iter().any(|feature| feature == "mpi"),
+                name: target.name,
+            })
             .collect::<Vec<_>>()
     };
     Ok(metadata.packages.into_iter().flat_map(of_package).collect())
@@ -107,14 +115,17 @@ mod tests {
         {"name": "moekit", "targets": [
             {"name": "moekit", "kind": ["lib"]}, {"name": "gemm", "kind": ["bench"]}]},
         {"name": "vgpu", "targets": [
-            {"name": "vgpu", "kind": ["cdylib", "rlib"]}, {"name": "run", "kind": ["bench"]}]}]}"#;
+            {"name": "vgpu", "kind": ["cdylib", "rlib"]},
+            {"name": "run", "kind": ["bench"], "required-features": ["mpi"]}]}]}"#;
 
     #[test]
     fn targets_of_a_kind_come_with_their_package() {
         let benches = parse_targets(METADATA, "bench").expect("valid metadata");
-        let names: Vec<_> =
-            benches.iter().map(|it| (it.package.as_str(), it.name.as_str())).collect();
-        assert_eq!(names, [("moekit", "gemm"), ("vgpu", "run")]);
+        let names: Vec<_> = benches
+            .iter()
+            .map(|it| (it.package.as_str(), it.name.as_str(), it.needs_mpi))
+            .collect();
+        assert_eq!(names, [("moekit", "gemm", false), ("vgpu", "run", true)]);
         assert_eq!(parse_targets(METADATA, "test").expect("valid metadata"), []);
     }
 
