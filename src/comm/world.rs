@@ -94,6 +94,9 @@ impl World {
 
     /// Makes a world of `num_ranks` ranks in this process; each handle goes to a thread of its own.
     ///
+    /// On the cpu, a rank computes on the threads of the rayon pool that its thread belongs to. From a thread
+    /// of no pool each stage goes through the global pool's queue, which all such ranks share.
+    ///
     /// # Errors
     ///
     /// - [`Error::Value`] unless `1 <= num_ranks <= 1024`.
@@ -138,9 +141,13 @@ impl World {
     /// world's timeout to return; the thread of one that does not is left behind (it cannot be
     /// stopped), and its result is [`Error::Timeout`]. While no rank has failed, there is no limit.
     ///
+    /// Each rank gets an equal share of the cores, at least one: a rayon pool of its own, in which `f` runs.
+    /// So the cpu backend's stages start without a queue between threads, and allocate nothing once warm.
+    ///
     /// # Errors
     ///
-    /// As [`threads_with`](Self::threads_with), and [`Error::Io`] if a thread cannot be started.
+    /// As [`threads_with`](Self::threads_with), and [`Error::Io`] or [`Error::Unavailable`] if a thread cannot
+    /// be started.
     pub fn run_threads<T, F>(
         num_ranks: usize,
         options: WorldOptions,

@@ -9,7 +9,7 @@ use moekit::tensor::Tensor;
 use moekit::{Backend, Result};
 
 use crate::case::on_every_backend;
-use crate::ranks::on_ranks;
+use crate::ranks::{on_ranks, token_value};
 
 on_every_backend![
     combine_adds_by_slot_in_fp32_and_rounds_once,
@@ -18,6 +18,7 @@ on_every_backend![
     combine_crosses_nodes,
     combine_with_weights_of_one_is_a_plain_sum,
     combine_returns_zeros_for_clipped_rows,
+    rows_beyond_the_caches_come_back_as_they_went,
     a_masked_rank_is_dropped_and_counted,
     combine_refuses_bad_arguments,
 ];
@@ -220,6 +221,51 @@ fn combine_by_rank_adds_partial_sums_by_ascending_rank<B: Backend>(backend: &B) 
         let got = run_on(backend, num_ranks, per_node, step);
         assert_same(&got, &want, &format!("{num_ranks} ranks, {per_node:?} per node"));
     }
+}
+
+/// Tokens go to two experts that return them, at weights that add up to 1.
+fn rows_beyond_the_caches_come_back_as_they_went<B: Backend>(backend: &B) {
+    // 8.7 MB in each direction; every other row starts in the middle of a cache line.
+    const WIDTH: usize = 7152;
+    const NUM_OWN_TOKENS: usize = 608;
+    on_ranks(backend, 2, |backend, world| {
+        let config = EpConfig {
+            num_max_tokens_per_rank: NUM_OWN_TOKENS,
+            hidden: WIDTH,
+            num_topk: 2,
+            num_experts: NUM_EXPERTS,
+            wire: WireFormat::Bf16,
+            layout: RecvLayout::Exact { expert_alignment: 1 },
+            reduce: Reduce::BySlot,
+        };
+        let stream = backend.stream()?;
+        let mut ep = EpBuffer::new(backend, &world, config)?;
+        let (rank_idx, shape) = (world.rank_idx(), [NUM_OWN_TOKENS, WIDTH]);
+        let sent: Vec<bf16> = (0..NUM_OWN_TOKENS * WIDTH)
+            .map(|i| token_value(rank_idx, i / WIDTH, i % WIDTH))
+            .collect();
+        let x = Tensor::from_host(backend, &sent, shape)?;
+        let idx = |i: usize| ((i / 2 + i % 2 * (1 + i % 5)) % NUM_EXPERTS) as i32;
+        let topk_idx: Vec<i32> = (0..NUM_OWN_TOKENS * 2).map(idx).collect();
+        let topk_idx = Tensor::from_host(backend, &topk_idx, [NUM_OWN_TOKENS, 2])?;
+        let weights = [0.25f32, 0.75].repeat(NUM_OWN_TOKENS);
+        let weights = Tensor::from_host(backend, &weights, [NUM_OWN_TOKENS, 2])?;
+
+        let tokens = TokensRef::Bf16(x.view());
+        let mut pending = ep.dispatch_send(&stream, tokens, topk_idx.view(), weights.view())?;
+        ep.dispatch_plan(&stream, &mut pending)?;
+        let num_rows = pending.num_recv_rows(&ep)?;
+        let poison = vec![bf16::NAN; num_rows * WIDTH];
+        let mut rows = Tensor::from_host(backend, &poison, [num_rows, WIDTH])?;
+        let handle = ep.dispatch_recv(&stream, pending, TokensMut::Bf16(rows.view_mut()))?;
+        let returning = ep.combine_send(&stream, &handle, rows.view(), CombineWeights::Routed)?;
+        let mut out = Tensor::from_host(backend, &vec![bf16::NAN; sent.len()], shape)?;
+        ep.combine_recv(&stream, &handle, returning, None, out.view_mut())?;
+        backend.check(&stream)?;
+        let differing = out.to_host(backend)?.iter().zip(&sent).position(|(got, want)| got != want);
+        assert_eq!(differing, None, "rank {rank_idx}");
+        world.close()
+    });
 }
 
 fn combine_crosses_nodes<B: Backend>(backend: &B) {
