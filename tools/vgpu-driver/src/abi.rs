@@ -74,3 +74,39 @@ pub struct IpcMemHandle {
     /// The handle's own.
     pub reserved: [u8; 64],
 }
+
+/// `CUmemLocation`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct MemLocation {
+    /// `CUmemLocationType`.
+    pub kind: u32,
+    /// Which of them.
+    pub id: i32,
+}
+
+/// `CUmemAccessDesc`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct MemAccessDesc {
+    /// Who.
+    pub location: MemLocation,
+    /// `CUmemAccess_flags`.
+    pub flags: u32,
+}
+
+/// `CUmemAllocationProp`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct MemAllocationProp {
+    /// `CUmemAllocationType`.
+    pub kind: u32,
+    /// `CUmemAllocationHandleType`s.
+    pub handle_types: u32,
+    /// Where.
+    pub location: MemLocation,
+    /// Nothing on Linux.
+    pub metadata: u64,
+    /// Compression, access by other devices on the bus, usage; nothing here.
+    pub flags: u64,
+}

@@ -3,7 +3,7 @@
 
 use std::ffi::CStr;
 use std::fs::File;
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex};
 
@@ -149,6 +149,25 @@ impl Drop for Mapping {
 }
 
 impl Range {
+    /// Zeroed bytes, alone in a file.
+    ///
+    /// # Errors
+    ///
+    /// `OUT_OF_MEMORY`.
+    pub fn with_own_file(bytes: u64) -> Result<Self> {
+        let mapping = State::default().map(bytes.next_multiple_of(PAGE_BYTES))?;
+        Ok(Range { mapping: Arc::new(mapping), at: 0, bytes })
+    }
+
+    /// The file, opened once more.
+    ///
+    /// # Errors
+    ///
+    /// `OUT_OF_MEMORY`.
+    pub fn file(&self) -> Result<OwnedFd> {
+        self.mapping.file.as_fd().try_clone_to_owned().map_err(|_| system("a file"))
+    }
+
     /// Where another process finds the bytes.
     pub fn origin(&self) -> Origin {
         Origin {
@@ -212,10 +231,47 @@ impl Import {
         if origin.bytes == 0 || end.is_none_or(|end| end > length) {
             return Err(Failure::argument("handle", "bytes of the file", format!("{origin:?}")));
         }
+        Self::map(file, origin)
+    }
+
+    /// Maps all of a file that is a physical memory.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_VALUE` if it is empty.
+    pub fn of_file(file: File) -> Result<Self> {
+        let bytes = file.metadata().map_or(0, |it| it.len());
+        if bytes == 0 {
+            return Err(Failure::argument("osHandle", "a file of memory", "another file"));
+        }
+        let (process, number) = (std::process::id(), file.as_raw_fd());
+        Self::map(file, &Origin { process, file: number, offset: 0, bytes })
+    }
+
+    fn map(file: File, origin: &Origin) -> Result<Self> {
         let offset = origin.offset / PAGE_BYTES * PAGE_BYTES;
         let at = origin.offset - offset;
         let mapping = Mapping::new(Arc::new(file), offset, at + origin.bytes)?;
         Ok(Import { mapping, at, bytes: origin.bytes })
+    }
+
+    /// Where another process finds the bytes, as long as this one has them.
+    pub fn origin(&self) -> Origin {
+        Origin {
+            process: std::process::id(),
+            file: self.mapping.file.as_raw_fd(),
+            offset: self.mapping.offset + self.at,
+            bytes: self.bytes,
+        }
+    }
+
+    /// The file, opened once more.
+    ///
+    /// # Errors
+    ///
+    /// `OUT_OF_MEMORY`.
+    pub fn file(&self) -> Result<OwnedFd> {
+        self.mapping.file.as_fd().try_clone_to_owned().map_err(|_| system("a file"))
     }
 }
 

@@ -11,7 +11,7 @@ pub const NUM_REGISTERS: i32 = 65_536;
 pub const MAX_SM_THREADS: i32 = 2048;
 
 /// Attributes with a value other than zero that no setting changes: `CUdevice_attribute` and value.
-const FIXED: [(u32, i32); 83] = [
+const FIXED: [(u32, i32); 86] = [
     // Threads of a block; extents of blocks and grids.
     (1, 1024),
     (2, 1024),
@@ -105,6 +105,10 @@ const FIXED: [(u32, i32); 83] = [
     (111, 1024),
     (115, 1),
     (120, 1),
+    // Addresses apart from memory, exported as files and by fabric handles.
+    (102, 1),
+    (103, 1),
+    (128, 1),
 ];
 
 /// `CU_DEVICE_ATTRIBUTE_MAX` of CUDA 13.0.

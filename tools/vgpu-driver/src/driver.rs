@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use vgpu::Memory;
+use vgpu::{Memory, MemoryError};
 
 use crate::context::Context;
 use crate::event::Event;
@@ -16,6 +16,7 @@ use crate::primary::Primary;
 use crate::settings::settings;
 use crate::status::Status;
 use crate::stream::Stream;
+use crate::vmm::{Physical, Ranges};
 
 /// The state behind the calls.
 pub struct Driver {
@@ -35,6 +36,10 @@ pub struct Driver {
     pub modules: Handles<Module>,
     /// Kernels that were asked for.
     pub functions: Handles<Function>,
+    /// Memory without an address.
+    pub physical: Handles<Physical>,
+    /// Addresses that were reserved, and what is mapped there.
+    pub ranges: Ranges,
     /// Captured graphs.
     pub graphs: Handles<Graph>,
     /// Graphs that can be launched.
@@ -67,12 +72,27 @@ pub fn driver() -> Result<&'static Driver> {
         events: Handles::new("event"),
         modules: Handles::new("module"),
         functions: Handles::new("function"),
+        physical: Handles::new("physical memory"),
+        ranges: Ranges::default(),
         graphs: Handles::new("graph"),
         graph_execs: Handles::new("executable graph"),
     }))
 }
 
 impl Driver {
+    /// Fails unless there is memory at all of a range, in one allocation or in several.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryError::OutOfBounds`].
+    pub fn check_span(&self, address: u64, bytes: u64) -> std::result::Result<(), MemoryError> {
+        let mut done = 0;
+        while done < bytes {
+            done += self.memory.span_from(address + done, bytes - done)?.1;
+        }
+        Ok(())
+    }
+
     /// Index of a device.
     ///
     /// # Errors

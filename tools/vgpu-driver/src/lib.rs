@@ -24,6 +24,7 @@ mod primary;
 mod settings;
 mod status;
 mod stream;
+mod vmm;
 
 pub use settings::Settings;
 pub use status::Status;

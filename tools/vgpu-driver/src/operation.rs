@@ -1,10 +1,11 @@
 //! What streams and graphs do.
 
 use std::ffi::c_void;
+use std::slice::from_raw_parts_mut;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use vgpu::{Fault, FaultKind, Launch, LaunchError, MemoryError};
+use vgpu::{Fault, FaultKind, Launch, LaunchError, MemoryError, Span};
 
 use crate::context::Shared;
 use crate::driver::driver;
@@ -198,10 +199,16 @@ impl Copy {
             return Ok(());
         }
         for row in 0..height {
-            let dst = self.dst.row(row, width).map_err(|error| self.failure("writes", &error))?;
-            let src = self.src.row(row, width).map_err(|error| self.failure("reads", &error))?;
-            // SAFETY: both rows hold `width` bytes; they may overlap.
-            unsafe { std::ptr::copy(src.start, dst.start, width as usize) };
+            let mut done = 0;
+            while done < width {
+                let dst = self.dst.piece(row, done, width - done);
+                let dst = dst.map_err(|error| self.failure("writes", &error))?;
+                let src = self.src.piece(row, done, dst.bytes);
+                let src = src.map_err(|error| self.failure("reads", &error))?;
+                // SAFETY: both pieces hold `src.bytes` bytes; they may overlap.
+                unsafe { std::ptr::copy(src.start, dst.start, src.bytes as usize) };
+                done += src.bytes;
+            }
         }
         Ok(())
     }
@@ -214,27 +221,29 @@ impl Copy {
     }
 }
 
-/// A row, with what keeps it alive.
-struct Row {
+/// A part of a row that lies in one piece, with what keeps it alive.
+struct Piece {
     start: *mut u8,
-    _span: Option<vgpu::Span>,
+    bytes: u64,
+    _span: Option<Span>,
 }
 
 impl Side {
-    fn row(&self, row: u64, width: u64) -> std::result::Result<Row, MemoryError> {
-        let offset = row * self.pitch;
+    /// The longest piece that starts at byte `at` of a row, up to `bytes`.
+    fn piece(&self, row: u64, at: u64, bytes: u64) -> std::result::Result<Piece, MemoryError> {
+        let offset = row * self.pitch + at;
         Ok(match &self.start {
             Start::Device(address) => {
                 let memory = &driver().map_err(|_| MemoryError::NoDevice { device: 0 })?.memory;
-                let span = memory.span(address + offset, width)?;
-                Row { start: span.as_mut_ptr(), _span: Some(span) }
+                let (span, bytes) = memory.span_from(address + offset, bytes)?;
+                Piece { start: span.as_mut_ptr(), bytes, _span: Some(span) }
             }
             Start::Host(address) => {
-                Row { start: address.0.wrapping_add(offset as usize), _span: None }
+                Piece { start: address.0.wrapping_add(offset as usize), bytes, _span: None }
             }
-            Start::Staged(bytes) => {
-                let start = bytes.as_ptr().wrapping_add(offset as usize).cast_mut();
-                Row { start, _span: None }
+            Start::Staged(staged) => {
+                let start = staged.as_ptr().wrapping_add(offset as usize).cast_mut();
+                Piece { start, bytes, _span: None }
             }
         })
     }
@@ -247,24 +256,31 @@ impl Fill {
             return Ok(());
         }
         for row in 0..self.height {
-            let span = driver()?.memory.span(self.address + row * self.pitch, bytes);
-            let span = span.map_err(|error| {
-                let reason = format!("a fill of {bytes} bytes is out of bounds: {error}");
-                Failure::new(Status::ILLEGAL_ADDRESS, reason)
-            })?;
-            let (start, width) = (span.as_mut_ptr(), self.width as usize);
-            // SAFETY: the row has `bytes` bytes; the call checked that elements are aligned.
-            unsafe {
-                match self.element_bytes {
-                    1 => start.write_bytes(self.value as u8, width),
-                    2 => {
-                        std::slice::from_raw_parts_mut(start.cast(), width).fill(self.value as u16)
-                    }
-                    _ => std::slice::from_raw_parts_mut(start.cast(), width).fill(self.value),
-                }
+            let mut done = 0;
+            while done < bytes {
+                let address = self.address + row * self.pitch + done;
+                let (span, length) =
+                    driver()?.memory.span_from(address, bytes - done).map_err(|error| {
+                        let reason = format!("a fill of {bytes} bytes is out of bounds: {error}");
+                        Failure::new(Status::ILLEGAL_ADDRESS, reason)
+                    })?;
+                self.set(span.as_mut_ptr(), (length / self.element_bytes) as usize);
+                done += length;
             }
         }
         Ok(())
+    }
+
+    /// Sets elements at an address, which is theirs and aligned.
+    fn set(&self, start: *mut u8, count: usize) {
+        // SAFETY: the caller found the memory, and the call checked that elements are aligned.
+        unsafe {
+            match self.element_bytes {
+                1 => start.write_bytes(self.value as u8, count),
+                2 => from_raw_parts_mut(start.cast(), count).fill(self.value as u16),
+                _ => from_raw_parts_mut(start.cast(), count).fill(self.value),
+            }
+        }
     }
 }
 

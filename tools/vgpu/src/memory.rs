@@ -13,6 +13,8 @@ const HEAP_BASE: u64 = 0x100_0000_0000;
 const HEAP_BYTES: u64 = 0x400_0000_0000;
 /// Devices that the layout has room for.
 pub const MAX_DEVICES: usize = 15;
+/// Behind the devices' addresses: those that are handed out without memory.
+const RESERVED_BASE: u64 = HEAP_BASE + HEAP_BYTES * MAX_DEVICES as u64;
 /// Alignment of every allocation, and the gap behind it that belongs to nobody.
 const GRANULE: u64 = 256;
 
@@ -139,6 +141,8 @@ struct Table {
     regions: BTreeMap<u64, Region>,
     freed: BTreeMap<u64, u64>,
     next: [u64; MAX_DEVICES],
+    /// Reserved addresses, counted from their base.
+    reserved: u64,
 }
 
 /// Allocations of all devices of a process.
@@ -208,6 +212,47 @@ impl Memory {
         Ok(address)
     }
 
+    /// Hands out addresses, aligned to `align`, that have no memory yet.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryError::OutOfMemory`], also for 0 bytes or an alignment that is no power of two.
+    pub fn reserve(&self, bytes: u64, align: u64) -> Result<u64, MemoryError> {
+        let exhausted = MemoryError::OutOfMemory { device: MAX_DEVICES, bytes };
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        if bytes == 0 || bytes.max(align) > HEAP_BYTES / 2 || !align.is_power_of_two() {
+            return Err(exhausted);
+        }
+        let start = table.reserved.next_multiple_of(align.max(GRANULE));
+        if start + bytes > HEAP_BYTES - GRANULE {
+            return Err(exhausted);
+        }
+        table.reserved = start + bytes + GRANULE;
+        Ok(RESERVED_BASE + start)
+    }
+
+    /// Gives reserved addresses memory that somebody lends, until [`Memory::free`] is called on the
+    /// first of them.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryError::OutOfBounds`] unless all are reserved and without memory.
+    pub fn map(&self, address: u64, host: Box<dyn HostBytes>) -> Result<(), MemoryError> {
+        let bytes = host.bytes();
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let end = address.saturating_add(bytes);
+        let overlaps = table.regions.range(..end).next_back().is_some_and(|(_, r)| r.end > address);
+        let is_reserved = address >= RESERVED_BASE && end - RESERVED_BASE <= table.reserved;
+        if bytes == 0 || overlaps || !is_reserved {
+            return Err(MemoryError::OutOfBounds { address, bytes, hint: String::new() });
+        }
+        let backing = Arc::new(Backing::Lent(host));
+        table.freed.retain(|start, stop| *start >= end || *stop <= address);
+        table.regions.insert(address, Region { start: address, end, backing });
+        self.generation.fetch_add(1, Ordering::Release);
+        Ok(())
+    }
+
     /// Ends an allocation. Kernels that still use it fault.
     ///
     /// # Errors
@@ -261,13 +306,15 @@ impl Memory {
         (device < MAX_DEVICES as u64).then_some(device as usize)
     }
 
-    /// Access to bytes of one allocation.
+    /// Access to the first bytes of a range, as far as one allocation goes, and how many they are.
     ///
     /// # Errors
     ///
-    /// [`MemoryError::OutOfBounds`].
-    pub fn span(&self, address: u64, bytes: u64) -> Result<Span, MemoryError> {
-        Ok(Span { region: self.region(address, bytes)?, address })
+    /// [`MemoryError::OutOfBounds`] if there is no memory at `address`.
+    pub fn span_from(&self, address: u64, bytes: u64) -> Result<(Span, u64), MemoryError> {
+        let region = self.region(address, bytes.min(1))?;
+        let length = bytes.min(region.end - address);
+        Ok((Span { region, address }, length))
     }
 
     /// Copies `data` to a device address.

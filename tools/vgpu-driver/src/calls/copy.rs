@@ -254,9 +254,8 @@ impl Transfer {
     fn side(&self, place: Place, arg: &str) -> Result<Side> {
         let extent = self.extent(place);
         let Place { address, pitch, is_device } = place;
-        let start = match driver()?.memory.span(address, extent) {
-            Ok(_) => Start::Device(address),
-            Err(_) if extent == 0 => Start::Device(address),
+        let start = match driver()?.check_span(address, extent) {
+            Ok(()) => Start::Device(address),
             Err(error) if is_device || driver()?.memory.allocation(address).is_some() => {
                 return Err(Failure::argument(arg, "an address in device memory", error));
             }
@@ -336,7 +335,7 @@ fn fill(
         return Ok(());
     }
     let extent = (height - 1).saturating_mul(pitch).saturating_add(row);
-    if let Err(error) = driver()?.memory.span(address, extent) {
+    if let Err(error) = driver()?.check_span(address, extent) {
         return Err(Failure::argument("dstDevice", "device memory", error));
     }
     let fill = Operation::Fill(Fill { address, value, element_bytes, width, height, pitch });

@@ -59,7 +59,7 @@ api! {
     }
 }
 
-fn encode(origin: &Origin) -> IpcMemHandle {
+pub(super) fn encode(origin: &Origin) -> IpcMemHandle {
     let mut handle = [0; 64];
     handle[..8].copy_from_slice(&MAGIC);
     handle[8..12].copy_from_slice(&origin.process.to_le_bytes());
@@ -70,7 +70,7 @@ fn encode(origin: &Origin) -> IpcMemHandle {
 }
 
 /// Where the bytes are.
-fn decode(handle: &IpcMemHandle) -> Result<Origin> {
+pub(super) fn decode(handle: &IpcMemHandle) -> Result<Origin> {
     if handle.reserved[..8] != MAGIC {
         return Err(Failure::argument("handle", "one of cuIpcGetMemHandle", "other bytes"));
     }

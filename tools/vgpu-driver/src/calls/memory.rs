@@ -161,8 +161,8 @@ api! {
         usable()?;
         check_flags(flags, 0)?;
         let driver = driver()?;
-        driver.allocation(pointer)?;
-        if driver.memory.device_of(pointer).is_some() {
+        let (start, _) = driver.allocation(pointer)?;
+        if driver.heap.host_block(start).is_none() {
             return Err(Failure::argument("p", "host memory", "device memory"));
         }
         // SAFETY: the caller's pointer.
@@ -272,7 +272,8 @@ impl Driver {
         address: u64,
     ) -> Result<()> {
         let (start, bytes) = self.allocation(address)?;
-        let device = self.memory.device_of(address);
+        let mapped = self.ranges.find(address).map(|(physical, ..)| physical.device);
+        let device = mapped.or_else(|| self.memory.device_of(address));
         let of_host = device.is_none();
         let context = self.heap.context_of(start).unwrap_or(0);
         let owner = match device {

@@ -17,6 +17,7 @@ mod pool;
 mod procedures;
 mod stream;
 mod tensor_map;
+mod vmm;
 
 pub use context::*;
 pub use copy::*;
@@ -35,3 +36,4 @@ pub use pool::*;
 pub use procedures::*;
 pub use stream::*;
 pub use tensor_map::*;
+pub use vmm::*;

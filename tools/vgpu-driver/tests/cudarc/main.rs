@@ -8,6 +8,7 @@ mod faults;
 mod graphs;
 mod launches;
 mod layout;
+mod mappings;
 mod memory;
 mod modules;
 mod processes;

@@ -1,0 +1,241 @@
+//! Memory and addresses apart: physical memory, address ranges, and what is mapped where.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::ptr::NonNull;
+use std::sync::{Arc, Mutex};
+
+use vgpu::HostBytes;
+
+use crate::arena::{Import, Origin, Range};
+use crate::context::lock;
+use crate::driver::driver;
+use crate::failure::{Failure, Result};
+use crate::handles::Handle;
+use crate::status::Status;
+
+/// Sizes and addresses are multiples of this.
+pub const GRANULARITY: u64 = 2 << 20;
+
+/// Memory without an address.
+pub struct Physical {
+    /// The device that it belongs to.
+    pub device: usize,
+    /// `CUmemAllocationHandleType`s that it can be exported as.
+    pub handle_types: u32,
+    bytes: Bytes,
+}
+
+enum Bytes {
+    Own(Range),
+    Other(Import),
+}
+
+impl Physical {
+    /// Zeroed memory in a file of its own.
+    ///
+    /// # Errors
+    ///
+    /// `OUT_OF_MEMORY`.
+    pub fn create(device: usize, handle_types: u32, bytes: u64) -> Result<Self> {
+        Ok(Physical { device, handle_types, bytes: Bytes::Own(Range::with_own_file(bytes)?) })
+    }
+
+    /// Memory of another process, or of this one.
+    pub fn imported(device: usize, handle_types: u32, import: Import) -> Self {
+        Physical { device, handle_types, bytes: Bytes::Other(import) }
+    }
+
+    fn host(&self) -> &dyn HostBytes {
+        match &self.bytes {
+            Bytes::Own(range) => range,
+            Bytes::Other(import) => import,
+        }
+    }
+
+    /// Its length.
+    pub fn len(&self) -> u64 {
+        self.host().bytes()
+    }
+
+    /// Where another process finds it.
+    pub fn origin(&self) -> Origin {
+        match &self.bytes {
+            Bytes::Own(range) => range.origin(),
+            Bytes::Other(import) => import.origin(),
+        }
+    }
+
+    /// An open file that is the memory.
+    ///
+    /// # Errors
+    ///
+    /// `OUT_OF_MEMORY` if no file can be opened.
+    pub fn file(&self) -> Result<OwnedFd> {
+        match &self.bytes {
+            Bytes::Own(range) => range.file(),
+            Bytes::Other(import) => import.file(),
+        }
+    }
+}
+
+/// Physical memory that stays as long as it is mapped.
+struct Mapped(Arc<Physical>);
+
+// SAFETY: the physical memory's own, which lives as long.
+unsafe impl HostBytes for Mapped {
+    fn start(&self) -> NonNull<u8> {
+        self.0.host().start()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.0.host().bytes()
+    }
+}
+
+/// What a range of addresses is mapped to.
+struct Mapping {
+    physical: Arc<Physical>,
+    handle: Handle,
+    /// Kernels and copies may use it.
+    is_accessible: bool,
+}
+
+/// Address ranges and what is mapped in them, by first address.
+#[derive(Default)]
+pub struct Ranges {
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    reserved: BTreeMap<u64, u64>,
+    mapped: BTreeMap<u64, Mapping>,
+}
+
+fn refuse<T>(arg: &str, expected: &str, address: u64, bytes: u64) -> Result<T> {
+    Err(Failure::argument(arg, expected, format!("{bytes} bytes at {address:#x}")))
+}
+
+impl Ranges {
+    /// Reserves addresses.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_VALUE` for a wrong size, `OUT_OF_MEMORY`.
+    pub fn reserve(&self, bytes: u64, align: u64) -> Result<u64> {
+        if bytes == 0 || !bytes.is_multiple_of(GRANULARITY) {
+            return Err(Failure::argument("size", "a multiple of 2 MiB", bytes));
+        }
+        if align != 0 && !align.is_power_of_two() {
+            return Err(Failure::argument("alignment", "a power of two", align));
+        }
+        let address = driver()?.memory.reserve(bytes, align.max(GRANULARITY))?;
+        lock(&self.table).reserved.insert(address, bytes);
+        Ok(address)
+    }
+
+    /// Gives addresses back.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_VALUE` unless the range was reserved so and nothing is mapped in it.
+    pub fn release(&self, address: u64, bytes: u64) -> Result<()> {
+        let mut table = lock(&self.table);
+        let is_used = table.mapped.range(address..address.saturating_add(bytes)).next().is_some();
+        if table.reserved.get(&address) != Some(&bytes) || is_used {
+            return refuse("ptr", "a whole range with nothing mapped", address, bytes);
+        }
+        table.reserved.remove(&address);
+        Ok(())
+    }
+
+    /// Maps all of a physical memory.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_VALUE` unless the addresses are reserved and free and the sizes agree.
+    pub fn map(&self, address: u64, bytes: u64, handle: Handle) -> Result<()> {
+        let physical = driver()?.physical.get(handle)?;
+        let mut table = lock(&self.table);
+        let end = address.saturating_add(bytes);
+        let range = table.reserved.range(..=address).next_back();
+        let is_reserved = range.is_some_and(|(start, length)| end <= start + length);
+        let before = table.mapped.range(..end).next_back();
+        let is_used = before.is_some_and(|(start, it)| start + it.physical.len() > address);
+        if !is_reserved || is_used || !address.is_multiple_of(GRANULARITY) {
+            return refuse("ptr", "reserved addresses with nothing mapped", address, bytes);
+        }
+        if bytes != physical.len() {
+            return Err(Failure::argument("size", format!("all {} bytes", physical.len()), bytes));
+        }
+        table.mapped.insert(address, Mapping { physical, handle, is_accessible: false });
+        Ok(())
+    }
+
+    /// Unmaps whole mappings.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_VALUE` unless the range is made of whole mappings.
+    pub fn unmap(&self, address: u64, bytes: u64) -> Result<()> {
+        let mut table = lock(&self.table);
+        for start in table.whole_mappings(address, bytes)? {
+            table.set_access(start, false)?;
+            table.mapped.remove(&start);
+        }
+        Ok(())
+    }
+
+    /// Lets kernels and copies use mappings, or not.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_VALUE` unless the range is made of whole mappings.
+    pub fn set_access(&self, address: u64, bytes: u64, is_accessible: bool) -> Result<()> {
+        let mut table = lock(&self.table);
+        for start in table.whole_mappings(address, bytes)? {
+            table.set_access(start, is_accessible)?;
+        }
+        Ok(())
+    }
+
+    /// The mapping that an address lies in: the memory, its handle, and whether it can be used.
+    pub fn find(&self, address: u64) -> Option<(Arc<Physical>, Handle, bool)> {
+        let table = lock(&self.table);
+        let (start, mapping) = table.mapped.range(..=address).next_back()?;
+        let is_inside = address < start + mapping.physical.len();
+        is_inside.then(|| (mapping.physical.clone(), mapping.handle, mapping.is_accessible))
+    }
+}
+
+impl Table {
+    /// First addresses of the mappings that a range is made of.
+    fn whole_mappings(&self, address: u64, bytes: u64) -> Result<Vec<u64>> {
+        let (mut at, end) = (address, address.saturating_add(bytes));
+        let mut starts = Vec::new();
+        while at < end {
+            let Some(mapping) = self.mapped.get(&at) else { break };
+            starts.push(at);
+            at += mapping.physical.len();
+        }
+        match at == end && bytes > 0 {
+            true => Ok(starts),
+            false => refuse("ptr", "whole mappings", address, bytes),
+        }
+    }
+
+    fn set_access(&mut self, start: u64, is_accessible: bool) -> Result<()> {
+        let Some(mapping) = self.mapped.get_mut(&start) else {
+            return Err(Status::INVALID_VALUE.into());
+        };
+        let memory = &driver()?.memory;
+        match (mapping.is_accessible, is_accessible) {
+            (false, true) => memory.map(start, Box::new(Mapped(mapping.physical.clone())))?,
+            (true, false) => memory.free(start)?,
+            _ => {}
+        }
+        mapping.is_accessible = is_accessible;
+        Ok(())
+    }
+}
