@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::asynchrony::{self, Asynchrony};
 use crate::counts::Counts;
 use crate::fault::Fault;
 use crate::machine::{Grid, Shape};
@@ -47,6 +48,9 @@ pub struct Launch {
     pub num_sms: u32,
     /// Most warp instructions before the launch is given up.
     pub fuel: u64,
+    /// When asynchronous operations complete; `None` for what `VGPU_ASYNC` says
+    /// ([`Asynchrony::from_env`]).
+    pub asynchrony: Option<Asynchrony>,
 }
 
 impl Default for Launch {
@@ -60,6 +64,7 @@ impl Default for Launch {
             params: Vec::new(),
             num_sms: 4,
             fuel: 10_000_000_000,
+            asynchrony: None,
         }
     }
 }
@@ -210,6 +215,13 @@ fn shape(kernel: &Kernel, launch: &Launch) -> Result<Shape, LaunchError> {
     if launch.cooperative && all > blocks {
         return refuse("grid", format!("at most {blocks} cooperative blocks"), all.to_string());
     }
+    let asynchrony = match launch.asynchrony.map_or_else(Asynchrony::from_env, Ok) {
+        Ok(asynchrony) => asynchrony,
+        Err(error) => {
+            let expected = "`earliest`, `latest` or `random:SEED`".to_owned();
+            return refuse(asynchrony::VARIABLE, expected, error.got);
+        }
+    };
     static GRID_IDS: AtomicU64 = AtomicU64::new(1);
     Ok(Shape {
         grid: launch.grid,
@@ -223,5 +235,6 @@ fn shape(kernel: &Kernel, launch: &Launch) -> Result<Shape, LaunchError> {
         grid_id: GRID_IDS.fetch_add(1, Ordering::Relaxed),
         envreg: [0; 3],
         fuel: launch.fuel,
+        asynchrony,
     })
 }

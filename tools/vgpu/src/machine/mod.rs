@@ -4,13 +4,17 @@ mod access;
 mod atomic;
 mod barrier;
 mod cluster;
+mod create;
+mod engine;
 mod exec;
 mod grid;
 mod lanes;
+mod mbarrier;
 mod pointers;
 mod printf;
 mod registers;
 mod report;
+mod transfer;
 mod warp;
 mod warp_ops;
 
