@@ -54,6 +54,7 @@ impl Exec<'_, '_> {
                 let commits = &mut self.warp.commits[kind as usize];
                 lanes_of(active).for_each(|lane| commits[lane] += 1);
             }
+            AsyncOp::Tensor(op) => self.tensor(inst, op, active)?,
             AsyncOp::WaitGroup { kind, keep, read } => self.wait_group(kind, keep, read, active)?,
         }
         Ok(Flow::Next)

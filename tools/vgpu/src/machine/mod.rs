@@ -14,6 +14,7 @@ mod pointers;
 mod printf;
 mod registers;
 mod report;
+mod tensor;
 mod transfer;
 mod warp;
 mod warp_ops;

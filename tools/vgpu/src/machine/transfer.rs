@@ -4,6 +4,7 @@
 use super::atomic::{combine, update};
 use super::cluster::ClusterState;
 use super::grid::View;
+use super::tensor::Tile;
 use crate::fault::FaultKind;
 use crate::program::engine::{Combine, GroupKind};
 use crate::program::{LOCAL_WINDOW, SHARED_WINDOW};
@@ -29,6 +30,10 @@ pub(super) enum Work {
     Nothing,
     /// Runs of bytes.
     Pieces(Vec<Piece>),
+    /// A box of a tensor to shared memory, perhaps of several CTAs.
+    Load { tile: Box<Tile>, targets: Vec<u32> },
+    /// Shared memory to a box of a tensor.
+    Store { tile: Box<Tile>, from: u32 },
 }
 
 /// What an mbarrier is told at the end.
@@ -164,6 +169,8 @@ impl ClusterState {
     fn read(&mut self, work: &Work, view: &mut View) -> Result<Vec<u8>, FaultKind> {
         match work {
             Work::Nothing => Ok(Vec::new()),
+            Work::Load { tile, .. } => self.read_tensor(tile, view),
+            Work::Store { tile, from } => self.read_tile(tile, *from, view),
             Work::Pieces(pieces) => {
                 let mut out = Vec::with_capacity(pieces.iter().map(|it| it.bytes as usize).sum());
                 for piece in pieces.iter().filter(|piece| piece.bytes > 0) {
@@ -196,6 +203,10 @@ impl ClusterState {
     ) -> Result<(), FaultKind> {
         match &transfer.work {
             Work::Nothing => Ok(()),
+            Work::Load { tile, targets } => {
+                targets.iter().try_for_each(|target| self.fill_tile(tile, *target, bytes, view))
+            }
+            Work::Store { tile, .. } => self.write_tensor(tile, bytes, transfer.combine, view),
             Work::Pieces(pieces) => {
                 let mut rest = bytes;
                 for piece in pieces {

@@ -31,6 +31,7 @@ impl<'p, 'a> Builder<'p, 'a> {
             "fence" | "membar" => self.fence(it),
             "mbarrier" => self.mbarrier(it),
             "cp" => self.copy(it),
+            "tensormap" => self.tensor_map(it),
             "griddepcontrol" | "setmaxnreg" => self.schedule(it),
             "createpolicy" => {
                 let dest = self.dest(operand(it, 0)?, Class::R64, false)?;

@@ -37,13 +37,16 @@ impl<'p, 'a> Builder<'p, 'a> {
                 self.emit(Op::Async(AsyncOp::ArriveAfterCopies { counted }), &[], &[barrier]);
                 Ok(())
             }
+            ["cp", "async", "bulk", "tensor", ..]
+            | ["cp", "async", "bulk", "prefetch", "tensor", ..]
+            | ["cp", "reduce", "async", "bulk", "tensor", ..] => self.tensor_copy(it, &parts),
             ["cp", "async", "bulk", "prefetch", ..] => {
                 self.emit(Op::Nop, &[], &[]);
                 Ok(())
             }
             ["cp", "async", "ca" | "cg", ..] => self.cp_async(it, &parts),
             ["cp", "async", "bulk", space, ..] | ["cp", "reduce", "async", "bulk", space, ..]
-                if *space != "tensor" =>
+                if matches!(*space, "global" | "shared::cta" | "shared::cluster") =>
             {
                 self.bulk(it, &parts)
             }

@@ -72,4 +72,32 @@ pub(crate) enum AsyncOp {
         /// The sources must have been read, no more.
         read: bool,
     },
+    /// Copies with tensor maps, and the maps themselves.
+    Tensor(TensorOp),
+}
+
+/// Copies with tensor maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TensorOp {
+    /// Uses: target, map, mbarrier, coordinates; CTAs if `multicast`.
+    Load { rank: u8, multicast: bool },
+    /// Uses: map, source, coordinates.
+    Store { rank: u8, reduce: Option<AtomicOp> },
+    /// `tensormap.replace`. Uses: map, value.
+    Replace { field: MapField, ordinal: u8 },
+    /// `tensormap.cp_fenceproxy`. Uses: target, source.
+    CopyMap,
+}
+
+/// A field of a tensor map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MapField {
+    Address,
+    Rank,
+    BoxDim,
+    Dim,
+    Stride,
+    ElementStride,
+    Swizzle,
+    Fill,
 }

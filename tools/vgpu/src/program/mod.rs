@@ -21,6 +21,7 @@ mod moves;
 mod operands;
 mod scope;
 mod special;
+mod tensor;
 mod warp;
 
 pub(crate) use inst::{Inst, Reg};
