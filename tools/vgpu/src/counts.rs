@@ -10,7 +10,7 @@ use crate::program::{Kernel, Program};
 pub struct Counts {
     /// Warp instructions.
     pub instructions: u64,
-    /// The same by class: `arithmetic`, `memory`, `atomic`, `warp`, `barrier`, `control`.
+    /// The same by class: `arithmetic`, `memory`, `atomic`, `warp`, `barrier`, `copy`, `control`.
     pub classes: BTreeMap<&'static str, u64>,
     /// The same by source file and line, where the module tells them.
     pub lines: BTreeMap<(String, u32), u64>,
@@ -48,8 +48,11 @@ fn class(op: &Op) -> &'static str {
         Op::Load(_) | Op::Store(_) => "memory",
         Op::Atom(_) => "atomic",
         Op::Warp(_) => "warp",
-        Op::Barrier(_) => "barrier",
-        Op::Bra(_) | Op::Exit | Op::Trap | Op::Nop | Op::Nanosleep => "control",
+        Op::Barrier(_) | Op::Mbarrier(_) => "barrier",
+        Op::Async(_) => "copy",
+        Op::Bra(_) | Op::Exit | Op::Trap | Op::Nop | Op::Nanosleep | Op::SetRegisters(_) => {
+            "control"
+        }
         Op::Printf | Op::AssertFail => "call",
     }
 }

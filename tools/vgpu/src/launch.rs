@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::asynchrony::{self, Asynchrony};
 use crate::counts::Counts;
 use crate::fault::Fault;
 use crate::machine::{Grid, Shape};
@@ -50,6 +51,9 @@ pub struct Launch {
     /// Address of the zeroed workspace of a grid-wide barrier, as `%envreg1` (its upper half) and
     /// `%envreg2` show it to cooperative groups; 0 for none.
     pub workspace: u64,
+    /// When asynchronous operations complete; `None` for what `VGPU_ASYNC` says
+    /// ([`Asynchrony::from_env`]).
+    pub asynchrony: Option<Asynchrony>,
 }
 
 impl Default for Launch {
@@ -64,6 +68,7 @@ impl Default for Launch {
             num_sms: 4,
             fuel: 10_000_000_000,
             workspace: 0,
+            asynchrony: None,
         }
     }
 }
@@ -237,6 +242,13 @@ fn shape(kernel: &Kernel, launch: &Launch) -> Result<Shape, LaunchError> {
     if launch.cooperative && all > blocks {
         return refuse("grid", format!("at most {blocks} cooperative blocks"), all.to_string());
     }
+    let asynchrony = match launch.asynchrony.map_or_else(Asynchrony::from_env, Ok) {
+        Ok(asynchrony) => asynchrony,
+        Err(error) => {
+            let expected = "`earliest`, `latest` or `random:SEED`".to_owned();
+            return refuse(asynchrony::VARIABLE, expected, error.got);
+        }
+    };
     static GRID_IDS: AtomicU64 = AtomicU64::new(1);
     Ok(Shape {
         grid: launch.grid,
@@ -250,5 +262,6 @@ fn shape(kernel: &Kernel, launch: &Launch) -> Result<Shape, LaunchError> {
         grid_id: GRID_IDS.fetch_add(1, Ordering::Relaxed),
         envreg: [0, (launch.workspace >> 32) as u32, launch.workspace as u32],
         fuel: launch.fuel,
+        asynchrony,
     })
 }

@@ -1,5 +1,6 @@
 //! The virtual GPU: runs PTX kernels on the processor and reports their faults.
 
+mod asynchrony;
 mod counts;
 mod fault;
 mod format;
@@ -11,6 +12,7 @@ mod program;
 pub mod ptx;
 mod tensor_map;
 
+pub use asynchrony::{Asynchrony, AsynchronyError};
 pub use counts::Counts;
 pub use fault::{Fault, FaultKind, Place};
 pub use launch::{Image, Launch, LaunchError, MAX_SHARED_BYTES, Report, blocks_per_sm};

@@ -30,10 +30,13 @@ impl Exec<'_, '_> {
                     self.warp.registers.get(access.class, reg, lane)
                 };
                 let b = operand(0);
+                let Atom { op, number, .. } = *atom;
                 let c = if atom.op == AtomicOp::Cas { operand(1) } else { 0 };
                 let at = pointers[lane].wrapping_add(element * width);
                 // SAFETY: `pointers` checked bounds and alignment of all elements.
-                let old = unsafe { update(at, width, |old| combine(atom, old, b, c)) };
+                let old = unsafe {
+                    update(at, width, |old| combine(op, number, access.bytes, old, b, c))
+                };
                 if inst.num_defs > 0 {
                     let dest = self.def(inst, element);
                     self.warp.registers.set(access.class, dest, lane, old);
@@ -49,7 +52,7 @@ impl Exec<'_, '_> {
 /// # Safety
 ///
 /// `at` is valid and aligned for `width` bytes.
-unsafe fn update(at: *mut u8, width: usize, f: impl Fn(u128) -> u128) -> u128 {
+pub(super) unsafe fn update(at: *mut u8, width: usize, f: impl Fn(u128) -> u128) -> u128 {
     // SAFETY: the caller's, in each arm.
     unsafe {
         match width {
@@ -76,15 +79,25 @@ unsafe fn update(at: *mut u8, width: usize, f: impl Fn(u128) -> u128) -> u128 {
 }
 
 /// The new value.
-fn combine(atom: &Atom, old: u128, b: u128, c: u128) -> u128 {
-    match atom.op {
+pub(super) fn combine(
+    op: AtomicOp,
+    number: Number,
+    bytes: u8,
+    old: u128,
+    b: u128,
+    c: u128,
+) -> u128 {
+    match op {
         AtomicOp::Exch => b,
         AtomicOp::Cas => {
-            let mask = u128::MAX >> (128 - 8 * u32::from(atom.access.bytes));
+            let mask = u128::MAX >> (128 - 8 * u32::from(bytes));
             if old == b & mask { c } else { old }
         }
-        _ => match atom.number {
-            Number::Unsigned | Number::Signed => integer(atom, old, b),
+        _ => match number {
+            Number::Unsigned | Number::Signed => {
+                let (wide, signed) = (bytes == 8, number == Number::Signed);
+                apply_integer(op, old as u64, b as u64, wide, signed).into()
+            }
             Number::F32 => {
                 let sum = f32::from_bits(old as u32) + f32::from_bits(b as u32);
                 u128::from(sum.to_bits())
@@ -93,20 +106,14 @@ fn combine(atom: &Atom, old: u128, b: u128, c: u128) -> u128 {
                 let sum = f64::from_bits(old as u64) + f64::from_bits(b as u64);
                 u128::from(sum.to_bits())
             }
-            Number::F16 | Number::Bf16 => half_of(atom, old as u16, b as u16).into(),
+            Number::F16 | Number::Bf16 => half_of(op, number, old as u16, b as u16).into(),
             Number::F16x2 | Number::Bf16x2 => {
-                let low = half_of(atom, old as u16, b as u16);
-                let high = half_of(atom, (old >> 16) as u16, (b >> 16) as u16);
+                let low = half_of(op, number, old as u16, b as u16);
+                let high = half_of(op, number, (old >> 16) as u16, (b >> 16) as u16);
                 u128::from(low) | u128::from(high) << 16
             }
         },
     }
-}
-
-fn integer(atom: &Atom, old: u128, b: u128) -> u128 {
-    let wide = atom.access.bytes == 8;
-    let signed = atom.number == Number::Signed;
-    apply_integer(atom.op, old as u64, b as u64, wide, signed).into()
 }
 
 /// An integer operation on 32 or, if `wide`, 64 bits.
@@ -156,14 +163,14 @@ pub(super) fn apply_integer(op: AtomicOp, old: u64, b: u64, wide: bool, signed: 
 }
 
 /// A sum, minimum or maximum of two 16-bit floats.
-fn half_of(atom: &Atom, old: u16, b: u16) -> u16 {
-    let is_f16 = matches!(atom.number, Number::F16 | Number::F16x2);
+fn half_of(op: AtomicOp, number: Number, old: u16, b: u16) -> u16 {
+    let is_f16 = matches!(number, Number::F16 | Number::F16x2);
     let wide = |x: u16| match is_f16 {
         true => f16::from_bits(x).to_f32(),
         false => bf16::from_bits(x).to_f32(),
     };
     let (x, y) = (wide(old), wide(b));
-    let result = match atom.op {
+    let result = match op {
         AtomicOp::Min => x.min(y),
         AtomicOp::Max => x.max(y),
         _ => x + y,

@@ -44,6 +44,26 @@ impl Exec<'_, '_> {
         }
     }
 
+    /// `setmaxnreg`: registers go to the block's pool or come from it.
+    pub(super) fn set_registers(&mut self, count: u32, active: u32) -> Result<Flow, Trap> {
+        if active != self.warp.alive {
+            return Ok(Flow::Wait(Wait::Converge(self.warp.alive)));
+        }
+        let has = self.warp.num_registers;
+        let cta = &mut self.cluster.ctas[self.warp.cta];
+        if has == 0 {
+            // The kernel does not bound its threads, so the instruction has no effect.
+            return Ok(Flow::Next);
+        }
+        if count > has && count - has > cta.free_registers {
+            return Ok(Flow::Wait(Wait::Registers { count: count - has }));
+        }
+        cta.free_registers = cta.free_registers + has - count;
+        self.warp.num_registers = count;
+        self.cluster.progress = true;
+        Ok(Flow::Next)
+    }
+
     fn named_barrier(
         &mut self,
         inst: &Inst,
@@ -92,6 +112,7 @@ impl Exec<'_, '_> {
         let phase = barrier.phase;
         let complete = barrier.try_complete(alive);
         let last = barrier.last;
+        self.cluster.progress |= complete;
         match op {
             BarrierOp::Arrive { .. } => Ok(Flow::Next),
             _ if !complete => Ok(Flow::Wait(Wait::Barrier { id: id as u8, phase })),

@@ -1,5 +1,8 @@
 //! The state that the warps of a cluster share: shared memory and barriers.
 
+use super::transfer::Transfer;
+use crate::program::RESERVED_SHARED;
+
 /// Barriers of a CTA.
 pub(crate) const NUM_BARRIERS: usize = 16;
 
@@ -50,6 +53,8 @@ pub(crate) struct Cta {
     pub barriers: [Barrier; NUM_BARRIERS],
     /// Threads that have not ended.
     pub alive: u32,
+    /// Registers that `setmaxnreg` has given back, in units of one per warp.
+    pub free_registers: u32,
 }
 
 impl Cta {
@@ -66,9 +71,24 @@ pub(crate) struct ClusterState {
     /// Arrivals at the cluster's barrier in this phase, and phases that have ended.
     pub arrived: u32,
     pub phase: u32,
+    /// Transfers that were issued and are not over, the oldest first.
+    pub pending: Vec<Transfer>,
+    /// Turns that the cluster has had.
+    pub turns: u64,
+    /// Something happened that waiting threads may wait for.
+    pub progress: bool,
 }
 
 impl ClusterState {
+    /// Host address of a range of shared memory; the address names the CTA.
+    pub(crate) fn shared(&mut self, address: u32, bytes: u64) -> Option<*mut u8> {
+        let (rank, offset) = ((address >> 24) as usize, address & 0x00ff_ffff);
+        let cta = self.ctas.get_mut(rank)?;
+        let end = u64::from(offset) + bytes;
+        let inside = offset >= RESERVED_SHARED && end <= u64::from(cta.shared_bytes);
+        inside.then(|| cta.shared_ptr().wrapping_add(offset as usize))
+    }
+
     /// Threads that have not ended.
     pub(crate) fn alive(&self) -> u32 {
         self.ctas.iter().map(|cta| cta.alive).sum()
@@ -78,6 +98,7 @@ impl ClusterState {
     pub(crate) fn try_complete(&mut self) {
         if self.arrived > 0 && self.arrived >= self.alive() {
             self.arrived = 0;
+            self.progress = true;
             self.phase = self.phase.wrapping_add(1);
         }
     }

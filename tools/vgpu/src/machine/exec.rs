@@ -36,12 +36,11 @@ impl<'g> Exec<'g, '_> {
 
     /// Groups whose barrier has opened go on.
     fn wake(&mut self) {
-        let cta = &self.cluster.ctas[self.warp.cta];
         for i in 0..self.warp.splits.len() {
             let split = self.warp.splits[i];
             match split.wait {
-                Wait::Barrier { id, phase } if cta.barriers[id as usize].phase != phase => {
-                    let last = cta.barriers[id as usize].last;
+                Wait::Barrier { id, phase } if self.barrier_phase(id) != phase => {
+                    let last = self.cluster.ctas[self.warp.cta].barriers[id as usize].last;
                     let inst = &self.kernel.code[split.pc as usize];
                     if let Op::Barrier(BarrierOp::Reduce { op, .. }) = inst.op {
                         let dest = self.kernel.operands[inst.operands as usize];
@@ -55,12 +54,29 @@ impl<'g> Exec<'g, '_> {
                     }
                 }
                 Wait::Cluster { phase } if self.cluster.phase != phase => {}
+                Wait::Mbarrier { address, phase } => {
+                    // A barrier that is none any more is the waiting thread's fault.
+                    if self.cluster.barrier(address).map_or(true, |it| it.phase != phase) {
+                        self.warp.splits[i].wait = Wait::Ready;
+                    }
+                    continue;
+                }
+                Wait::Registers { count } => {
+                    if self.cluster.ctas[self.warp.cta].free_registers >= count {
+                        self.warp.splits[i].wait = Wait::Ready;
+                    }
+                    continue;
+                }
                 _ => continue,
             }
             let split = &mut self.warp.splits[i];
             split.wait = Wait::Ready;
             split.pc += 1;
         }
+    }
+
+    fn barrier_phase(&self, id: u8) -> u32 {
+        self.cluster.ctas[self.warp.cta].barriers[id as usize].phase
     }
 
     /// Runs a group until it waits, ends, could join another, or `quantum` is used up. The second
@@ -171,6 +187,7 @@ impl<'g> Exec<'g, '_> {
 
     fn end_threads(&mut self, mask: u32) {
         self.warp.alive &= !mask;
+        self.cluster.progress = true;
         self.warp.retry();
         let cta = &mut self.cluster.ctas[self.warp.cta];
         cta.alive -= mask.count_ones();
@@ -190,6 +207,9 @@ impl<'g> Exec<'g, '_> {
             Op::Atom(atom) => self.atomic(inst, &atom, active),
             Op::Warp(op) => self.warp_op(inst, op, active),
             Op::Barrier(op) => self.barrier(inst, op, active),
+            Op::Mbarrier(op) => self.mbarrier(inst, op, active),
+            Op::Async(op) => self.engine(inst, op, active),
+            Op::SetRegisters(count) => self.set_registers(count, active),
             Op::Clock { nanoseconds, wide } => {
                 let value = self.grid.clock(nanoseconds);
                 let dest = self.def(inst, 0);

@@ -1,18 +1,23 @@
 //! A launch: its blocks come to life cluster by cluster and are run warp by warp, in turns.
 
-use super::cluster::{Barrier, ClusterState, Cta, NUM_BARRIERS};
+use super::Trap;
+use super::cluster::ClusterState;
 use super::exec::Exec;
-use super::registers::Registers;
-use super::warp::{Split, Wait, Warp};
+use super::transfer::LateFault;
+use super::warp::{Wait, Warp};
+use crate::asynchrony::{Asynchrony, Dice};
 use crate::counts::Counts;
 use crate::fault::{Fault, FaultKind};
 use crate::memory::{Memory, Region};
-use crate::ops::{Class, LANES};
 use crate::program::inst::Space;
-use crate::program::{Fixed, FixedReg, INLINED_PARAMS, Kernel, Pointer, Program, Special};
+use crate::program::{Kernel, Program};
 
 /// Instructions that a warp runs before another one has its turn.
 const QUANTUM: u32 = 1000;
+
+/// Rounds without any progress after which sleeping threads are taken to sleep for ever: about eight
+/// minutes of the machine's time.
+const MAX_IDLE_ROUNDS: u32 = 64;
 
 /// What a launch is.
 #[derive(Clone, Debug)]
@@ -36,6 +41,7 @@ pub(crate) struct Shape {
     pub envreg: [u32; 3],
     /// Most warp instructions.
     pub fuel: u64,
+    pub asynchrony: Asynchrony,
 }
 
 /// The allocations as of the last look.
@@ -86,6 +92,10 @@ pub(crate) struct Grid<'g> {
     /// How often each instruction was run.
     pub executed: Vec<u64>,
     pub output: String,
+    /// Decides in random runs.
+    pub dice: Dice,
+    /// Rounds in which time passed and nothing else happened.
+    idle_rounds: u32,
     bytes: [u64; 5],
     clock: u64,
 }
@@ -123,6 +133,11 @@ impl<'g> Grid<'g> {
             view: View::new(memory),
             executed: vec![0; kernel.code.len()],
             output: String::new(),
+            dice: Dice::new(match shape.asynchrony {
+                Asynchrony::Random(seed) => seed,
+                _ => 0,
+            }),
+            idle_rounds: 0,
             bytes: [0; 5],
             clock: 0,
         }
@@ -149,12 +164,12 @@ impl<'g> Grid<'g> {
             }
             resident.retain(|cluster| cluster.state.alive() > 0);
             used += executed;
-            if executed == 0 && !resident.is_empty() {
-                let waiting = self.positions(&resident);
+            if executed == 0 && !resident.is_empty() && !self.pass_time(&mut resident) {
+                let waiting = self.positions(&mut resident);
                 return Err(self.fault(FaultKind::Deadlock { waiting }));
             }
             if used > self.shape.fuel {
-                let running = self.positions(&resident);
+                let running = self.positions(&mut resident);
                 let instructions = self.shape.fuel;
                 return Err(self.fault(FaultKind::OutOfFuel { instructions, running }));
             }
@@ -166,14 +181,17 @@ impl<'g> Grid<'g> {
 
     /// One turn for each warp of a cluster; returns the instructions run.
     fn turn(&mut self, cluster: &mut Cluster) -> Result<u64, Box<Fault>> {
+        cluster.state.turns += 1;
+        cluster.state.progress = false;
         let mut executed = 0;
-        for warp in &mut cluster.warps {
+        for (at, quantum) in self.order(cluster.warps.len()) {
+            let warp = &mut cluster.warps[at];
             if warp.alive == 0 {
                 continue;
             }
             let kernel = self.kernel;
             let mut exec = Exec { grid: self, kernel, cluster: &mut cluster.state, warp, pc: 0 };
-            match exec.run(QUANTUM) {
+            match exec.run(quantum) {
                 Ok(count) => {
                     executed += u64::from(count);
                     self.clock += u64::from(count);
@@ -184,7 +202,77 @@ impl<'g> Grid<'g> {
                 }
             }
         }
-        Ok(executed)
+        if let Err(late) = self.advance(cluster, executed == 0) {
+            let trap = Trap::new(late.kind, late.lane);
+            return Err(self.fault_at(trap, late.pc, &cluster.state, &cluster.warps[late.warp]));
+        }
+        if cluster.state.progress {
+            self.idle_rounds = 0;
+        }
+        Ok(executed + u64::from(executed == 0 && cluster.state.progress))
+    }
+
+    /// Which warp comes when, and how long its turn is.
+    fn order(&mut self, count: usize) -> Vec<(usize, u32)> {
+        let mut order: Vec<_> = (0..count).map(|at| (at, QUANTUM)).collect();
+        if matches!(self.shape.asynchrony, Asynchrony::Random(_)) {
+            for i in (1..count).rev() {
+                order.swap(i, self.dice.roll(i + 1));
+            }
+            order.iter_mut().for_each(|(_, quantum)| *quantum = 1 + self.dice.roll(256) as u32);
+        }
+        order
+    }
+
+    /// Completes what is due of a cluster's transfers; `idle` if none of its warps could go on.
+    fn advance(&mut self, cluster: &mut Cluster, idle: bool) -> Result<(), LateFault> {
+        let state = &mut cluster.state;
+        let view = &mut self.view;
+        while state.alive() == 0 && !state.pending.is_empty() {
+            state.finish(0, view)?;
+        }
+        if state.pending.is_empty() {
+            return Ok(());
+        }
+        state.age(view)?;
+        match self.shape.asynchrony {
+            Asynchrony::Random(_) => {
+                let least = usize::from(idle);
+                let most = state.pending.len() / 2 + 1;
+                for _ in 0..least.max(self.dice.roll(most + 1)) {
+                    if !state.pending.is_empty() {
+                        let at = self.dice.roll(state.pending.len());
+                        state.finish(at, view)?;
+                    }
+                }
+            }
+            _ if idle => {
+                let waits = cluster.warps.iter().flat_map(|warp| &warp.splits);
+                let barriers: Vec<u32> = waits
+                    .filter_map(|split| match split.wait {
+                        Wait::Mbarrier { address, .. } => Some(address),
+                        _ => None,
+                    })
+                    .collect();
+                if let Some(at) = state.wanted(&barriers) {
+                    state.finish(at, view)?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Lets the time of sleeping threads run out; false if that has not helped for long.
+    fn pass_time(&mut self, clusters: &mut [Cluster]) -> bool {
+        if self.idle_rounds >= MAX_IDLE_ROUNDS {
+            return false;
+        }
+        // From a millisecond to ten seconds.
+        self.clock += (1_750_000u64 << self.idle_rounds.min(16)).min(17_500_000_000);
+        self.idle_rounds += 1;
+        let warps = clusters.iter_mut().flat_map(|cluster| &mut cluster.warps);
+        warps.fold(false, |any, warp| warp.expire() | any)
     }
 
     /// Cycles or nanoseconds since the launch began, on a clock that only instructions advance.
@@ -203,136 +291,6 @@ impl<'g> Grid<'g> {
 
     fn counts(&self) -> Counts {
         Counts::new(self.program, self.kernel, &self.executed, self.bytes)
-    }
-}
-
-/// Construction of clusters.
-impl Grid<'_> {
-    fn cluster(&self, number: u64, counts: [u32; 3]) -> Cluster {
-        let position = split(number, counts);
-        let shape = self.shape;
-        let num_ctas = shape.cluster.iter().product::<u32>();
-        let threads = shape.block.iter().product::<u32>();
-        let mut ctas = Vec::with_capacity(num_ctas as usize);
-        for rank in 0..num_ctas {
-            let in_cluster = split(rank.into(), shape.cluster);
-            ctas.push(Cta {
-                position: [0, 1, 2].map(|i| position[i] * shape.cluster[i] + in_cluster[i]),
-                in_cluster,
-                rank,
-                shared: vec![0; (shape.shared_bytes as usize).div_ceil(16)],
-                shared_bytes: shape.shared_bytes,
-                barriers: [Barrier::default(); NUM_BARRIERS],
-                alive: threads,
-            });
-        }
-        let state = ClusterState { position, ctas, arrived: 0, phase: 0 };
-        let mut warps = Vec::new();
-        for rank in 0..num_ctas as usize {
-            for index in 0..threads.div_ceil(32) {
-                warps.push(self.warp(&state, rank, index, threads));
-            }
-        }
-        Cluster { state, warps }
-    }
-
-    fn warp(&self, state: &ClusterState, rank: usize, index: u32, threads: u32) -> Warp {
-        let count = (threads - index * 32).min(32);
-        let alive = if count == 32 { u32::MAX } else { (1 << count) - 1 };
-        let local_bytes = self.kernel.local_bytes as usize * LANES;
-        let mut registers = Registers::new(self.kernel.num_rows);
-        for fixed in &self.kernel.fixed {
-            self.fill(&mut registers, fixed, state, rank, index);
-        }
-        Warp {
-            registers,
-            cta: rank,
-            index,
-            alive,
-            splits: vec![Split { pc: 0, mask: alive, wait: Wait::Ready, turn: 0 }],
-            local: vec![0; local_bytes.div_ceil(16)],
-            rotate: false,
-            turns: 0,
-            cluster_phase: [0; 32],
-        }
-    }
-
-    fn fill(
-        &self,
-        registers: &mut Registers,
-        fixed: &FixedReg,
-        state: &ClusterState,
-        rank: usize,
-        index: u32,
-    ) {
-        let cta = &state.ctas[rank];
-        for lane in 0..LANES {
-            let value = match fixed.value {
-                Fixed::Value(value) => value,
-                Fixed::Address(pointer) => self.address(pointer, cta.rank).into(),
-                Fixed::Special(special) => {
-                    self.special(special, state, cta, index, lane as u32).into()
-                }
-            };
-            registers.set(fixed.class, fixed.reg, lane, value);
-        }
-        debug_assert!(fixed.class != Class::R128 || fixed.reg.0.is_multiple_of(128));
-    }
-
-    /// An address in its own space: that of a shared variable names its CTA.
-    fn address(&self, pointer: Pointer, rank: u32) -> u64 {
-        let shared = |offset: u32| u64::from(rank << 24 | offset);
-        match pointer {
-            Pointer::Global { variable, offset } => {
-                self.globals[variable].wrapping_add_signed(offset)
-            }
-            Pointer::Shared(at) => shared(at),
-            Pointer::DynamicShared(at) => shared(self.kernel.dynamic_base + at),
-            Pointer::Local(at) | Pointer::Param(at) => at.into(),
-            Pointer::InlinedParam(at) => (INLINED_PARAMS + at).into(),
-        }
-    }
-
-    fn special(
-        &self,
-        special: Special,
-        state: &ClusterState,
-        cta: &Cta,
-        warp: u32,
-        lane: u32,
-    ) -> u64 {
-        let shape = self.shape;
-        let threads = shape.block.iter().product::<u32>();
-        let thread = split((warp * 32 + lane).into(), shape.block);
-        let num_clusters = |i: usize| shape.grid[i] / shape.cluster[i];
-        u64::from(match special {
-            Special::Tid(i) => thread[i as usize],
-            Special::Ntid(i) => shape.block[i as usize],
-            Special::Ctaid(i) => cta.position[i as usize],
-            Special::Nctaid(i) => shape.grid[i as usize],
-            Special::ClusterCtaid(i) => cta.in_cluster[i as usize],
-            Special::ClusterNctaid(i) => shape.cluster[i as usize],
-            Special::Clusterid(i) => state.position[i as usize],
-            Special::Nclusterid(i) => num_clusters(i as usize),
-            Special::ClusterCtarank => cta.rank,
-            Special::ClusterNctarank => state.ctas.len() as u32,
-            Special::IsExplicitCluster => u32::from(shape.explicit_cluster),
-            Special::LaneId => lane,
-            Special::WarpId => warp,
-            Special::NWarpId => threads.div_ceil(32),
-            Special::SmId => cta.position[0] % shape.num_sms.max(1),
-            Special::NSmId => shape.num_sms,
-            Special::GridId => return shape.grid_id,
-            Special::LanemaskEq => 1 << lane,
-            Special::LanemaskLt => (1 << lane) - 1,
-            Special::LanemaskLe => u32::MAX >> (31 - lane),
-            Special::LanemaskGt => !(u32::MAX >> (31 - lane)),
-            Special::LanemaskGe => !((1 << lane) - 1),
-            Special::DynamicSmemSize => shape.dynamic_bytes,
-            Special::TotalSmemSize => shape.shared_bytes,
-            Special::Envreg(i) => shape.envreg.get(i as usize).copied().unwrap_or(0),
-            Special::Zero => 0,
-        })
     }
 }
 

@@ -4,13 +4,18 @@ mod access;
 mod atomic;
 mod barrier;
 mod cluster;
+mod create;
+mod engine;
 mod exec;
 mod grid;
 mod lanes;
+mod mbarrier;
 mod pointers;
 mod printf;
 mod registers;
 mod report;
+mod tensor;
+mod transfer;
 mod warp;
 mod warp_ops;
 

@@ -61,11 +61,11 @@ impl Exec<'_, '_> {
         lane: usize,
     ) -> Result<*mut u8, Trap> {
         let found = match space {
-            Space::Shared => self.shared(address as u32, bytes),
+            Space::Shared => self.cluster.shared(address as u32, bytes),
             Space::Local => self.local(address & 0xffff_ffff, bytes, lane),
             Space::Param => self.param(address, bytes, lane),
             Space::Generic => match address {
-                SHARED_WINDOW..LOCAL_WINDOW => self.shared(address as u32, bytes),
+                SHARED_WINDOW..LOCAL_WINDOW => self.cluster.shared(address as u32, bytes),
                 LOCAL_WINDOW..PARAM_WINDOW => self.local(address & 0xffff_ffff, bytes, lane),
                 _ if address.wrapping_sub(PARAM_WINDOW) < WINDOW_BYTES => {
                     self.param(address - PARAM_WINDOW, bytes, lane)
@@ -75,14 +75,6 @@ impl Exec<'_, '_> {
             Space::Global => self.grid.view.find(address, bytes),
         };
         found.ok_or_else(|| self.out_of_bounds(space, address, bytes, kind, lane))
-    }
-
-    fn shared(&mut self, address: u32, bytes: u64) -> Option<*mut u8> {
-        let (rank, offset) = ((address >> 24) as usize, address & 0x00ff_ffff);
-        let cta = self.cluster.ctas.get_mut(rank)?;
-        let end = u64::from(offset) + bytes;
-        let inside = offset >= RESERVED_SHARED && end <= u64::from(cta.shared_bytes);
-        inside.then(|| cta.shared_ptr().wrapping_add(offset as usize))
     }
 
     fn local(&mut self, offset: u64, bytes: u64, lane: usize) -> Option<*mut u8> {

@@ -40,7 +40,7 @@ impl Grid<'_> {
     }
 
     /// Each group of threads with its instruction and what it waits for.
-    pub(super) fn positions(&self, clusters: &[Cluster]) -> Vec<String> {
+    pub(super) fn positions(&self, clusters: &mut [Cluster]) -> Vec<String> {
         let mut all = Vec::new();
         let mut left_out = 0;
         for cluster in clusters {
@@ -54,7 +54,7 @@ impl Grid<'_> {
                     let thread = split((warp.index * 32 + lane).into(), self.shape.block);
                     let place = self.place(group.pc, cluster.state.ctas[warp.cta].position, thread);
                     let others = group.mask.count_ones() - 1;
-                    let wait = reason(&group.wait, &cluster.state, warp);
+                    let wait = reason(&group.wait, &mut cluster.state, warp);
                     all.push(format!("{place} and {others} others {wait}"));
                 }
             }
@@ -66,7 +66,7 @@ impl Grid<'_> {
     }
 }
 
-fn reason(wait: &Wait, state: &ClusterState, warp: &Warp) -> String {
+fn reason(wait: &Wait, state: &mut ClusterState, warp: &Warp) -> String {
     match *wait {
         Wait::Ready => "can go on".to_owned(),
         Wait::Converge(members) => {
@@ -80,6 +80,21 @@ fn reason(wait: &Wait, state: &ClusterState, warp: &Warp) -> String {
             let barrier = &cta.barriers[id as usize];
             let wanted = if barrier.expected == 0 { cta.alive } else { barrier.expected };
             format!("wait at barrier {id}, where {} of {wanted} threads are", barrier.arrived)
+        }
+        Wait::Mbarrier { address, phase } => {
+            let what = match state.barrier(address) {
+                Ok(it) => format!(
+                    "{} of {} arrivals and {} bytes are missing",
+                    it.pending, it.arrivals, it.bytes
+                ),
+                Err(kind) => kind.to_string(),
+            };
+            let parity = u32::from(phase);
+            format!("wait for phase {parity} of the mbarrier at {address:#x}, where {what}")
+        }
+        Wait::Registers { count } => {
+            let free = state.ctas[warp.cta].free_registers;
+            format!("wait for {count} more registers per thread, of which the block has {free}")
         }
         Wait::Cluster { .. } => {
             let (arrived, alive) = (state.arrived, state.alive());

@@ -15,6 +15,10 @@ pub(crate) enum Wait {
     Barrier { id: u8, phase: u32 },
     /// Phase `phase` of the cluster's barrier must end.
     Cluster { phase: u32 },
+    /// The phase of a parity must end at the mbarrier of a shared address.
+    Mbarrier { address: u32, phase: bool },
+    /// `setmaxnreg`: the CTA must have so many registers left.
+    Registers { count: u32 },
 }
 
 /// Threads at one instruction.
@@ -39,6 +43,8 @@ pub(crate) struct Warp {
     pub registers: Registers,
     /// Rank of its CTA in the cluster.
     pub cta: usize,
+    /// Position among the warps of the cluster.
+    pub number: usize,
     /// Position in its CTA.
     pub index: u32,
     /// Threads that exist and have not ended.
@@ -52,6 +58,12 @@ pub(crate) struct Warp {
     pub turns: u32,
     /// Phase of the cluster's barrier at which each thread last arrived.
     pub cluster_phase: [u32; 32],
+    /// Groups of copies that each thread has ended, by kind.
+    pub commits: [[u32; 32]; 2],
+    /// Threads whose `try_wait` has lasted its time.
+    pub expired: u32,
+    /// Registers of each of its threads.
+    pub num_registers: u32,
 }
 
 impl Warp {
@@ -86,6 +98,19 @@ impl Warp {
     pub(crate) fn next_stop(&self, pc: u32) -> u32 {
         let above = self.splits.iter().filter(|split| split.is_open() && split.pc > pc);
         above.map(|split| split.pc).min().unwrap_or(u32::MAX)
+    }
+
+    /// Ends the sleep of threads that wait at mbarriers; returns whether there were any.
+    pub(crate) fn expire(&mut self) -> bool {
+        let mut any = false;
+        for split in &mut self.splits {
+            if matches!(split.wait, Wait::Mbarrier { .. }) {
+                self.expired |= split.mask;
+                split.wait = Wait::Ready;
+                any = true;
+            }
+        }
+        any
     }
 
     /// Groups that wait for threads of the warp look again.

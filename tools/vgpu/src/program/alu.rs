@@ -12,6 +12,7 @@ impl<'p, 'a> Builder<'p, 'a> {
         let opcode: &str = &it.opcode;
         let (base, _) = opcode.split_once('.').unwrap_or((opcode, ""));
         match base {
+            "st" if opcode.starts_with("st.async") => self.store_async(it),
             "ld" | "ldu" | "st" | "prefetch" | "prefetchu" | "applypriority" | "discard" => {
                 self.memory(it)
             }
@@ -28,6 +29,10 @@ impl<'p, 'a> Builder<'p, 'a> {
             "shfl" | "vote" | "match" | "redux" | "elect" | "activemask" => self.warp(it),
             "bar" | "barrier" => self.barrier(it),
             "fence" | "membar" => self.fence(it),
+            "mbarrier" => self.mbarrier(it),
+            "cp" => self.copy(it),
+            "tensormap" => self.tensor_map(it),
+            "griddepcontrol" | "setmaxnreg" => self.schedule(it),
             "createpolicy" => {
                 let dest = self.dest(operand(it, 0)?, Class::R64, false)?;
                 let policy = self.constant(Class::R64, 0);

@@ -12,7 +12,7 @@ impl<'p, 'a> Builder<'p, 'a> {
     pub(super) fn atomic(&mut self, it: &'p Instruction<'a>) -> Result<(), Gap> {
         let parts: Vec<&str> = it.opcode.split('.').collect();
         if parts.contains(&"async") {
-            return Err(format!("vgpu has no `{}`", it.opcode));
+            return self.store_async(it);
         }
         let returns = parts[0] == "atom";
         let skip = usize::from(returns);
@@ -48,7 +48,7 @@ impl<'p, 'a> Builder<'p, 'a> {
     }
 }
 
-fn elements<'o, 'a>(operand: &'o Operand<'a>) -> &'o [Operand<'a>] {
+pub(super) fn elements<'o, 'a>(operand: &'o Operand<'a>) -> &'o [Operand<'a>] {
     match operand {
         Operand::Vector(parts) => parts,
         single => std::slice::from_ref(single),
@@ -76,7 +76,7 @@ pub(super) fn atomic_op(parts: &[&str]) -> Result<AtomicOp, Gap> {
         .ok_or_else(|| "no atomic operation".into())
 }
 
-fn number(ty: &str) -> Option<Number> {
+pub(super) fn number(ty: &str) -> Option<Number> {
     Some(match ty {
         "u32" | "b32" | "u64" | "b64" | "b16" | "b128" | "u16" => Number::Unsigned,
         "s32" | "s64" => Number::Signed,
@@ -91,7 +91,7 @@ fn number(ty: &str) -> Option<Number> {
 }
 
 /// Integers take every operation, floats are added and compared, 128 bits exchanged.
-fn supported(op: AtomicOp, number: Number, bytes: u8) -> bool {
+pub(super) fn supported(op: AtomicOp, number: Number, bytes: u8) -> bool {
     match (op, number) {
         (AtomicOp::Exch | AtomicOp::Cas, _) => true,
         (AtomicOp::Inc | AtomicOp::Dec, Number::Unsigned) => bytes == 4,

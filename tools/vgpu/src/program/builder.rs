@@ -298,6 +298,22 @@ impl Builder<'_, '_> {
         Ok(())
     }
 
+    /// Emits a row that prepares an operand: without the guard, and not what counts count.
+    pub(super) fn prelude_row(
+        &mut self,
+        name: &str,
+        dest: Reg,
+        sources: &[Reg],
+    ) -> Result<(), Gap> {
+        let was_head = self.at_head;
+        self.unguarded(|b| b.emit_row(name, dest, sources))?;
+        if let Some(inst) = self.code.last_mut() {
+            inst.is_head = false;
+        }
+        self.at_head = was_head;
+        Ok(())
+    }
+
     pub(super) fn take_guard(&mut self) -> Option<Guard> {
         self.guard.take()
     }

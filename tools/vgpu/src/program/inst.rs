@@ -1,5 +1,6 @@
 //! Flat typed instructions: what the machine executes.
 
+use super::engine::{AsyncOp, MbarrierOp};
 use crate::ops::{Class, RunFn};
 
 /// A register: while a kernel is built, its class in the two upper bits and its number; afterwards
@@ -74,6 +75,10 @@ pub(crate) enum Op {
     Atom(Atom),
     Warp(WarpOp),
     Barrier(BarrierOp),
+    Mbarrier(MbarrierOp),
+    Async(AsyncOp),
+    /// `setmaxnreg`: the warp's registers of a thread from now on.
+    SetRegisters(u32),
     /// `%clock`, `%clock64`, `%globaltimer`: (a nanosecond clock, 64 bits).
     Clock {
         nanoseconds: bool,

@@ -8,20 +8,25 @@ mod builder;
 mod calls;
 mod control;
 mod convert;
+mod copies;
+pub(crate) mod engine;
 mod functions;
 pub(crate) mod inst;
 mod layout;
 mod liveness;
 mod loader;
+mod mbarrier;
 mod memory;
 mod moves;
 mod operands;
 mod scope;
 mod special;
+mod tensor;
 mod warp;
 
 pub(crate) use inst::{Inst, Reg};
 pub(crate) use layout::{GlobalVariable, Pointer};
+pub(crate) use mbarrier::PENDING_MASK;
 pub(crate) use special::Special;
 
 use std::collections::HashMap;
@@ -213,6 +218,19 @@ impl Kernel {
     #[must_use]
     pub fn num_register_rows(&self) -> usize {
         self.num_rows
+    }
+
+    /// Registers of a thread when `setmaxnreg` begins; 0 if the kernel does not bound its threads.
+    pub(crate) fn registers_per_thread(&self) -> u32 {
+        let Limits { max_threads, max_registers, min_blocks, .. } = self.limits;
+        match (max_registers, max_threads) {
+            (0, 0) => 0,
+            (0, threads) => {
+                let share = 65536 / (threads.next_multiple_of(32) * min_blocks.max(1)).max(1);
+                (share & !7).min(256)
+            }
+            (registers, _) => registers.next_multiple_of(8).min(256),
+        }
     }
 
     /// Instructions after inlining.

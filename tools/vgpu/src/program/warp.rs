@@ -7,6 +7,30 @@ use super::inst::{BarrierOp, Op, Reduction, Reg, Shuffle, Vote, WarpOp};
 use crate::ops::Class;
 use crate::ptx::ast::{Instruction, Operand};
 
+/// All that may stand behind `fence` and `membar`.
+const FENCE_PARTS: &[&str] = &[
+    "sc",
+    "acq_rel",
+    "acquire",
+    "release",
+    "cta",
+    "cluster",
+    "gpu",
+    "sys",
+    "gl",
+    "proxy",
+    "alias",
+    "async",
+    "async::generic",
+    "tensormap::generic",
+    "mbarrier_init",
+    "global",
+    "shared::cta",
+    "shared::cluster",
+    "sync_restrict::shared::cta",
+    "sync_restrict::shared::cluster",
+];
+
 impl<'p, 'a> Builder<'p, 'a> {
     pub(super) fn warp(&mut self, it: &'p Instruction<'a>) -> Result<(), Gap> {
         let parts: Vec<&str> = it.opcode.split('.').collect();
@@ -179,10 +203,32 @@ impl<'p, 'a> Builder<'p, 'a> {
 
     /// The machine's memory is sequential, so a fence has nothing to do.
     pub(super) fn fence(&mut self, it: &'p Instruction<'a>) -> Result<(), Gap> {
+        let known = |part: &str| FENCE_PARTS.contains(&part);
+        if !it.opcode.split('.').skip(1).all(known) {
+            return Err(format!("vgpu has no `{}`", it.opcode));
+        }
         if let Some(place) = it.operands.first() {
             self.address(place)?;
         }
         self.emit(Op::Nop, &[], &[]);
+        Ok(())
+    }
+
+    /// `griddepcontrol`, which needs nothing where grids run one after the other, and `setmaxnreg`.
+    pub(super) fn schedule(&mut self, it: &'p Instruction<'a>) -> Result<(), Gap> {
+        match &*it.opcode {
+            "griddepcontrol.wait" | "griddepcontrol.launch_dependents" => {
+                self.emit(Op::Nop, &[], &[]);
+            }
+            "setmaxnreg.inc.sync.aligned.u32" | "setmaxnreg.dec.sync.aligned.u32" => {
+                let count = operand(it, 0)?.int().unwrap_or(0);
+                if !(24..=256).contains(&count) || !count.is_multiple_of(8) {
+                    return Err("a count that is not 24 to 256 in steps of 8".into());
+                }
+                self.emit(Op::SetRegisters(count as u32), &[], &[]);
+            }
+            _ => return Err(format!("vgpu has no `{}`", it.opcode)),
+        }
         Ok(())
     }
 }
