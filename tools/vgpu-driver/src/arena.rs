@@ -53,6 +53,8 @@ pub struct Range {
     mapping: Arc<Mapping>,
     at: u64,
     bytes: u64,
+    /// The pages are of no use to anyone when this range has ended.
+    gives_back: bool,
 }
 
 /// Where bytes can be found by another process.
@@ -83,7 +85,7 @@ impl Arena {
         let mut state = lock(&self.state);
         if bytes >= CHUNK_BYTES {
             let mapping = Arc::new(state.map(bytes.next_multiple_of(PAGE_BYTES))?);
-            return Ok(Range { mapping, at: 0, bytes });
+            return Ok(Range { mapping, at: 0, bytes, gives_back: true });
         }
         // Whole pages are given back when an allocation ends; they belong to it alone.
         let align = if bytes < PAGE_BYTES { GRANULE } else { PAGE_BYTES };
@@ -95,7 +97,7 @@ impl Arena {
             _ => (Arc::new(state.map(CHUNK_BYTES)?), 0),
         };
         state.chunk = Some((mapping.clone(), at + room));
-        Ok(Range { mapping, at, bytes })
+        Ok(Range { mapping, at, bytes, gives_back: true })
     }
 }
 
@@ -156,62 +158,10 @@ impl Range {
     /// `OUT_OF_MEMORY`.
     pub fn with_own_file(bytes: u64) -> Result<Self> {
         let mapping = State::default().map(bytes.next_multiple_of(PAGE_BYTES))?;
-        Ok(Range { mapping: Arc::new(mapping), at: 0, bytes })
+        Ok(Range { mapping: Arc::new(mapping), at: 0, bytes, gives_back: false })
     }
 
-    /// The file, opened once more.
-    ///
-    /// # Errors
-    ///
-    /// `OUT_OF_MEMORY`.
-    pub fn file(&self) -> Result<OwnedFd> {
-        self.mapping.file.as_fd().try_clone_to_owned().map_err(|_| system("a file"))
-    }
-
-    /// Where another process finds the bytes.
-    pub fn origin(&self) -> Origin {
-        Origin {
-            process: std::process::id(),
-            file: self.mapping.file.as_raw_fd(),
-            offset: self.mapping.offset + self.at,
-            bytes: self.bytes,
-        }
-    }
-}
-
-// SAFETY: the mapping has `bytes` bytes from `at` on, at a multiple of 256, as long as the range.
-unsafe impl HostBytes for Range {
-    fn start(&self) -> NonNull<u8> {
-        // SAFETY: inside of the mapping.
-        unsafe { self.mapping.start.add(self.at as usize) }
-    }
-
-    fn bytes(&self) -> u64 {
-        self.bytes
-    }
-}
-
-impl Drop for Range {
-    fn drop(&mut self) {
-        if self.bytes >= PAGE_BYTES {
-            let length = self.bytes.next_multiple_of(PAGE_BYTES) as usize;
-            // Other processes that map the bytes read zeros from now on, which is a use after free
-            // on their side.
-            // SAFETY: pages of this range alone.
-            unsafe { libc::madvise(self.start().as_ptr().cast(), length, libc::MADV_REMOVE) };
-        }
-    }
-}
-
-/// Bytes of another process.
-pub struct Import {
-    mapping: Mapping,
-    at: u64,
-    bytes: u64,
-}
-
-impl Import {
-    /// Maps the bytes.
+    /// Bytes of another process.
     ///
     /// # Errors
     ///
@@ -252,17 +202,7 @@ impl Import {
         let offset = origin.offset / PAGE_BYTES * PAGE_BYTES;
         let at = origin.offset - offset;
         let mapping = Mapping::new(Arc::new(file), offset, at + origin.bytes)?;
-        Ok(Import { mapping, at, bytes: origin.bytes })
-    }
-
-    /// Where another process finds the bytes, as long as this one has them.
-    pub fn origin(&self) -> Origin {
-        Origin {
-            process: std::process::id(),
-            file: self.mapping.file.as_raw_fd(),
-            offset: self.mapping.offset + self.at,
-            bytes: self.bytes,
-        }
+        Ok(Range { mapping: Arc::new(mapping), at, bytes: origin.bytes, gives_back: false })
     }
 
     /// The file, opened once more.
@@ -273,10 +213,20 @@ impl Import {
     pub fn file(&self) -> Result<OwnedFd> {
         self.mapping.file.as_fd().try_clone_to_owned().map_err(|_| system("a file"))
     }
+
+    /// Where another process finds the bytes.
+    pub fn origin(&self) -> Origin {
+        Origin {
+            process: std::process::id(),
+            file: self.mapping.file.as_raw_fd(),
+            offset: self.mapping.offset + self.at,
+            bytes: self.bytes,
+        }
+    }
 }
 
-// SAFETY: as for `Range`; the other process keeps ranges at multiples of 256.
-unsafe impl HostBytes for Import {
+// SAFETY: the mapping has `bytes` bytes from `at` on, at a multiple of 256, as long as the range.
+unsafe impl HostBytes for Range {
     fn start(&self) -> NonNull<u8> {
         // SAFETY: inside of the mapping.
         unsafe { self.mapping.start.add(self.at as usize) }
@@ -284,6 +234,18 @@ unsafe impl HostBytes for Import {
 
     fn bytes(&self) -> u64 {
         self.bytes
+    }
+}
+
+impl Drop for Range {
+    fn drop(&mut self) {
+        if self.gives_back && self.bytes >= PAGE_BYTES {
+            let length = self.bytes.next_multiple_of(PAGE_BYTES) as usize;
+            // Other processes that map the bytes read zeros from now on, which is a use after free
+            // on their side.
+            // SAFETY: pages of this range alone.
+            unsafe { libc::madvise(self.start().as_ptr().cast(), length, libc::MADV_REMOVE) };
+        }
     }
 }
 
@@ -302,7 +264,7 @@ mod tests {
             unsafe { range.start().as_ptr().add(range.bytes as usize - 1).write(index as u8 + 1) };
         }
         for (index, range) in ranges.iter().enumerate() {
-            let import = Import::open(&range.origin()).unwrap();
+            let import = Range::open(&range.origin()).unwrap();
             // SAFETY: as above.
             let last = unsafe { import.start().as_ptr().add(range.bytes as usize - 1).read() };
             assert_eq!(last, index as u8 + 1);
@@ -313,8 +275,8 @@ mod tests {
     fn bytes_of_nobody_are_refused() {
         let arena = Arena::default();
         let origin = arena.alloc(256).unwrap().origin();
-        assert!(Import::open(&Origin { file: 1 << 20, ..origin }).is_err());
-        assert!(Import::open(&Origin { offset: u64::MAX, ..origin }).is_err());
-        assert!(Import::open(&Origin { bytes: 0, ..origin }).is_err());
+        assert!(Range::open(&Origin { file: 1 << 20, ..origin }).is_err());
+        assert!(Range::open(&Origin { offset: u64::MAX, ..origin }).is_err());
+        assert!(Range::open(&Origin { bytes: 0, ..origin }).is_err());
     }
 }

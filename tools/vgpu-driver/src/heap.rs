@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use vgpu::{MAX_DEVICES, MemoryError};
 
-use crate::arena::{Arena, Import, Origin};
+use crate::arena::{Arena, Origin, Range};
 use crate::context::{Context, lock};
 use crate::driver::driver;
 use crate::failure::{Failure, Result};
@@ -101,7 +101,7 @@ impl Heap {
             opened.num_users += 1;
             return Ok(opened.address);
         }
-        let import = Import::open(&origin)?;
+        let import = Range::open(&origin)?;
         let address = driver()?.memory.adopt(context.device, Box::new(import))?;
         imports.insert(origin, Opened { context: context.handle, address, num_users: 1 });
         Ok(address)

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use vgpu::HostBytes;
 
-use crate::arena::{Import, Origin, Range};
+use crate::arena::{Origin, Range};
 use crate::context::lock;
 use crate::driver::driver;
 use crate::failure::{Failure, Result};
@@ -23,12 +23,7 @@ pub struct Physical {
     pub device: usize,
     /// `CUmemAllocationHandleType`s that it can be exported as.
     pub handle_types: u32,
-    bytes: Bytes,
-}
-
-enum Bytes {
-    Own(Range),
-    Other(Import),
+    bytes: Range,
 }
 
 impl Physical {
@@ -38,32 +33,22 @@ impl Physical {
     ///
     /// `OUT_OF_MEMORY`.
     pub fn create(device: usize, handle_types: u32, bytes: u64) -> Result<Self> {
-        Ok(Physical { device, handle_types, bytes: Bytes::Own(Range::with_own_file(bytes)?) })
+        Ok(Physical { device, handle_types, bytes: Range::with_own_file(bytes)? })
     }
 
-    /// Memory of another process, or of this one.
-    pub fn imported(device: usize, handle_types: u32, import: Import) -> Self {
-        Physical { device, handle_types, bytes: Bytes::Other(import) }
-    }
-
-    fn host(&self) -> &dyn HostBytes {
-        match &self.bytes {
-            Bytes::Own(range) => range,
-            Bytes::Other(import) => import,
-        }
+    /// Memory that was exported.
+    pub fn imported(device: usize, handle_types: u32, bytes: Range) -> Self {
+        Physical { device, handle_types, bytes }
     }
 
     /// Its length.
     pub fn len(&self) -> u64 {
-        self.host().bytes()
+        self.bytes.bytes()
     }
 
     /// Where another process finds it.
     pub fn origin(&self) -> Origin {
-        match &self.bytes {
-            Bytes::Own(range) => range.origin(),
-            Bytes::Other(import) => import.origin(),
-        }
+        self.bytes.origin()
     }
 
     /// An open file that is the memory.
@@ -72,10 +57,7 @@ impl Physical {
     ///
     /// `OUT_OF_MEMORY` if no file can be opened.
     pub fn file(&self) -> Result<OwnedFd> {
-        match &self.bytes {
-            Bytes::Own(range) => range.file(),
-            Bytes::Other(import) => import.file(),
-        }
+        self.bytes.file()
     }
 }
 
@@ -85,11 +67,11 @@ struct Mapped(Arc<Physical>);
 // SAFETY: the physical memory's own, which lives as long.
 unsafe impl HostBytes for Mapped {
     fn start(&self) -> NonNull<u8> {
-        self.0.host().start()
+        self.0.bytes.start()
     }
 
     fn bytes(&self) -> u64 {
-        self.0.host().bytes()
+        self.0.bytes.bytes()
     }
 }
 

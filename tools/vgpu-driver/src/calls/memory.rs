@@ -65,9 +65,13 @@ api! {
         if address == 0 {
             return Ok(());
         }
-        // Real kernels that come before may use the memory; cuMemFree waits for them.
+        // Kernels that come before may use the memory, also those of the context that it belongs to.
         context.synchronize()?;
-        driver()?.heap.free(address)?;
+        let driver = driver()?;
+        if let Some(owner) = driver.heap.context_of(address).filter(|it| *it != context.handle) {
+            driver.contexts.get(owner)?.synchronize()?;
+        }
+        driver.heap.free(address)?;
     }
 
     /// The allocation that an address lies in.

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd};
 
 use crate::abi::{IpcMemHandle, MemAccessDesc, MemAllocationProp, MemLocation};
-use crate::arena::Import;
+use crate::arena::Range;
 use crate::context::{current, usable};
 use crate::driver::driver;
 use crate::entry::{api, get, lacking, put};
@@ -198,12 +198,12 @@ api! {
                 let file = file.map_err(|error| {
                     Failure::argument("osHandle", "an open file", format!("{number}: {error}"))
                 })?;
-                Import::of_file(File::from(file))?
+                Range::of_file(File::from(file))?
             }
             FABRIC => {
                 // SAFETY: the caller's 64 bytes.
                 let fabric = unsafe { get(shareable.cast::<IpcMemHandle>(), "osHandle") }?;
-                Import::open(&decode(&fabric)?)?
+                Range::open(&decode(&fabric)?)?
             }
             _ => return Err(Failure::argument("shHandleType", "file or fabric", kind)),
         };
