@@ -51,6 +51,9 @@ pub struct Launch {
     /// When asynchronous operations complete; `None` for what `VGPU_ASYNC` says
     /// ([`Asynchrony::from_env`]).
     pub asynchrony: Option<Asynchrony>,
+    /// Tensor cores add FP8 products as Hopper is reported to: aligned to the largest term of an
+    /// instruction and cut 13 bits below it. Else in FP32.
+    pub truncates_fp8: bool,
 }
 
 impl Default for Launch {
@@ -65,6 +68,7 @@ impl Default for Launch {
             num_sms: 4,
             fuel: 10_000_000_000,
             asynchrony: None,
+            truncates_fp8: false,
         }
     }
 }
@@ -236,5 +240,6 @@ fn shape(kernel: &Kernel, launch: &Launch) -> Result<Shape, LaunchError> {
         envreg: [0; 3],
         fuel: launch.fuel,
         asynchrony,
+        truncates_fp8: launch.truncates_fp8,
     })
 }

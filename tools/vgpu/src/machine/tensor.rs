@@ -39,9 +39,9 @@ impl Tile {
         for row in 0..rows {
             let mut rest = row;
             let mut address = Some(map.address);
-            for i in 1..5 {
-                let step = i64::from(rest % counts[i] * map.element_strides[i]);
-                rest /= counts[i];
+            for (i, count) in counts.iter().enumerate().skip(1) {
+                let step = i64::from(rest % count * map.element_strides[i]);
+                rest /= count;
                 let position = i64::from(self.at[i]) + step;
                 let inside = (0..map.dims[i] as i64).contains(&position);
                 let moved = |address: u64| {
