@@ -10,7 +10,7 @@ use crate::program::{Kernel, Program};
 pub struct Counts {
     /// Warp instructions.
     pub instructions: u64,
-    /// The same by class: `arithmetic`, `memory`, `atomic`, `warp`, `barrier`, `copy`, `control`.
+    /// The same by class: `arithmetic`, `memory`, `atomic`, `warp`, `barrier`, `copy`, `matrix`, `control`.
     pub classes: BTreeMap<&'static str, u64>,
     /// The same by source file and line, where the module tells them.
     pub lines: BTreeMap<(String, u32), u64>,
@@ -50,6 +50,7 @@ fn class(op: &Op) -> &'static str {
         Op::Warp(_) => "warp",
         Op::Barrier(_) | Op::Mbarrier(_) => "barrier",
         Op::Async(_) => "copy",
+        Op::Matrix(_) => "matrix",
         Op::Bra(_) | Op::Exit | Op::Trap | Op::Nop | Op::Nanosleep | Op::SetRegisters(_) => {
             "control"
         }

@@ -54,6 +54,9 @@ pub struct Launch {
     /// When asynchronous operations complete; `None` for what `VGPU_ASYNC` says
     /// ([`Asynchrony::from_env`]).
     pub asynchrony: Option<Asynchrony>,
+    /// Tensor cores add FP8 products as Hopper is reported to: aligned to the largest term of an
+    /// instruction and cut 13 bits below it. Else in FP32.
+    pub truncates_fp8: bool,
 }
 
 impl Default for Launch {
@@ -69,6 +72,7 @@ impl Default for Launch {
             fuel: 10_000_000_000,
             workspace: 0,
             asynchrony: None,
+            truncates_fp8: false,
         }
     }
 }
@@ -263,5 +267,6 @@ fn shape(kernel: &Kernel, launch: &Launch) -> Result<Shape, LaunchError> {
         envreg: [0, (launch.workspace >> 32) as u32, launch.workspace as u32],
         fuel: launch.fuel,
         asynchrony,
+        truncates_fp8: launch.truncates_fp8,
     })
 }

@@ -68,6 +68,8 @@ impl Grid<'_> {
             cluster_phase: [0; 32],
             commits: [[0; 32]; 2],
             expired: 0,
+            products: Vec::new(),
+            products_committed: 0,
             num_registers: self.kernel.registers_per_thread(),
         }
     }

@@ -208,6 +208,7 @@ impl<'g> Exec<'g, '_> {
             Op::Warp(op) => self.warp_op(inst, op, active),
             Op::Barrier(op) => self.barrier(inst, op, active),
             Op::Mbarrier(op) => self.mbarrier(inst, op, active),
+            Op::Matrix(op) => self.matrix(inst, op, active),
             Op::Async(op) => self.engine(inst, op, active),
             Op::SetRegisters(count) => self.set_registers(count, active),
             Op::Clock { nanoseconds, wide } => {

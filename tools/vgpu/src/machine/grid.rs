@@ -42,6 +42,7 @@ pub(crate) struct Shape {
     /// Most warp instructions.
     pub fuel: u64,
     pub asynchrony: Asynchrony,
+    pub truncates_fp8: bool,
 }
 
 /// The allocations as of the last look.

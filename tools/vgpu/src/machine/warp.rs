@@ -1,5 +1,6 @@
 //! A warp: its registers, and its threads in groups that stand at different instructions.
 
+use super::matrix::InFlight;
 use super::registers::Registers;
 
 /// What a group of threads waits for.
@@ -62,6 +63,9 @@ pub(crate) struct Warp {
     pub commits: [[u32; 32]; 2],
     /// Threads whose `try_wait` has lasted its time.
     pub expired: u32,
+    /// Products that it has not waited for, and groups of them that it has ended.
+    pub products: Vec<InFlight>,
+    pub products_committed: u32,
     /// Registers of each of its threads.
     pub num_registers: u32,
 }

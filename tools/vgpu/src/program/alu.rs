@@ -31,6 +31,9 @@ impl<'p, 'a> Builder<'p, 'a> {
             "fence" | "membar" => self.fence(it),
             "mbarrier" => self.mbarrier(it),
             "cp" => self.copy(it),
+            "wgmma" => self.wgmma(it),
+            "mma" => self.mma(it),
+            "ldmatrix" | "stmatrix" => self.matrix_move(it),
             "tensormap" => self.tensor_map(it),
             "griddepcontrol" | "setmaxnreg" => self.schedule(it),
             "createpolicy" => {

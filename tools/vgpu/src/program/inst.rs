@@ -1,6 +1,7 @@
 //! Flat typed instructions: what the machine executes.
 
 use super::engine::{AsyncOp, MbarrierOp};
+use super::matrix::MatrixOp;
 use crate::ops::{Class, RunFn};
 
 /// A register: while a kernel is built, its class in the two upper bits and its number; afterwards
@@ -77,6 +78,7 @@ pub(crate) enum Op {
     Barrier(BarrierOp),
     Mbarrier(MbarrierOp),
     Async(AsyncOp),
+    Matrix(MatrixOp),
     /// `setmaxnreg`: the warp's registers of a thread from now on.
     SetRegisters(u32),
     /// `%clock`, `%clock64`, `%globaltimer`: (a nanosecond clock, 64 bits).

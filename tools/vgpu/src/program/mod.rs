@@ -15,6 +15,7 @@ pub(crate) mod inst;
 mod layout;
 mod liveness;
 mod loader;
+pub(crate) mod matrix;
 mod mbarrier;
 mod memory;
 mod moves;
