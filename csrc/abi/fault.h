@@ -8,7 +8,7 @@ namespace moekit::abi {
 
 // What is wrong; within one launch the lower kind is told first. `values` are those of FaultRecord.
 enum class FaultKind : uint32_t {
-    kGateLogits = 0,        // a logit is NaN; position = token
+    kGateLogits = 0,        // a logit or a score is NaN; position = 2 * token, + 1 if no logit is
     kPlanCapacity = 1,      // rows were clipped; values = {needed, capacity, 1 if masked}
     kPlanIndex = 2,         // an expert out of range; position = slot, values = {expert, num_experts, -}
     kTransposeOffsets = 3,  // offsets break their rule; values = {offset, index, m}

@@ -65,13 +65,13 @@ MK_DEVICE float load_logits(const abi::GateParams& p, uint32_t token, GateSmem& 
         }
     }
     if (__any_sync(common::kFullWarp, has_nan) and common::lane_idx() == 0)
-        common::claim_fault(p.faults, abi::FaultKind::kGateLogits, token);
+        common::claim_fault(p.faults, abi::FaultKind::kGateLogits, 2 * token);
     __syncwarp();
     return common::warp_max(largest);
 }
 
-// Turns logits into scores and the keys of biased scores; a NaN has score 0 and ranks as -infinity.
-MK_DEVICE void score(const abi::GateParams& p, float largest, GateSmem& smem) {
+// Turns logits into scores and the keys of biased scores; a NaN has score 0, ranks as -infinity and is recorded.
+MK_DEVICE void score(const abi::GateParams& p, uint32_t token, float largest, GateSmem& smem) {
     float sum = 0.0f;
     if (p.scoring == abi::Scoring::kSoftmax) {
         for (uint32_t i = common::lane_idx(); i < p.num_experts; i += 32) {
@@ -84,18 +84,23 @@ MK_DEVICE void score(const abi::GateParams& p, float largest, GateSmem& smem) {
             sum += common::from_bits(smem.keys[i]);
         __syncwarp();
     }
+    bool has_nan = false;
     for (uint32_t i = common::lane_idx(); i < p.num_experts; i += 32) {
         const float logit = smem.scores[i];
         const float unbiased = p.scoring == abi::Scoring::kSoftmax ? common::from_bits(smem.keys[i]) / sum
                                                                    : common::sigmoid(logit);
         const float biased = p.bias == nullptr ? unbiased : unbiased + p.bias[i];
-        smem.scores[i] = common::is_nan(logit) ? 0.0f : unbiased;
-        smem.keys[i] = common::is_nan(logit) ? common::kLowestKey : common::float_key(biased);
+        const bool is_nan = common::is_nan(logit) or common::is_nan(biased);
+        has_nan |= is_nan;
+        smem.scores[i] = is_nan ? 0.0f : unbiased;
+        smem.keys[i] = is_nan ? common::kLowestKey : common::float_key(biased);
     }
+    if (__any_sync(common::kFullWarp, has_nan) and common::lane_idx() == 0)
+        common::claim_fault(p.faults, abi::FaultKind::kGateLogits, 2 * token + 1);
     __syncwarp();
 }
 
-// Sum of a group's two largest biased scores, passing over NaN; the largest alone in a group of one.
+// Sum of a group's two largest biased scores; the largest alone in a group of one. NaN if they are opposite infinities.
 MK_DEVICE float top2_sum(const uint32_t* keys, uint32_t group_len) {
     uint32_t first = common::kLowestKey, second = common::kLowestKey;
     const auto insert = [&](uint32_t key) {
@@ -124,7 +129,7 @@ MK_DEVICE void mask_groups(const abi::GateParams& p, GateSmem& smem) {
     for (uint32_t group = 0; group < p.num_expert_groups; ++group) {
         const float sum = top2_sum(smem.keys + group * group_len, group_len);
         if (common::lane_idx() == 0)
-            group_keys[group] = common::float_key(sum);
+            group_keys[group] = common::is_nan(sum) ? common::kLowestKey : common::float_key(sum);
     }
     __syncwarp();
     for (uint32_t i = 0; i < p.num_topk_groups; ++i) {
@@ -172,7 +177,7 @@ MK_DEVICE void gate(const abi::GateParams& p) {
     if (token >= p.num_tokens)
         return;
     const float largest = load_logits(p, token, smem);
-    score(p, largest, smem);
+    score(p, token, largest, smem);
     mask_groups(p, smem);
     choose(p, token, smem);
 }

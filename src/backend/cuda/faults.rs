@@ -65,7 +65,11 @@ fn first_fault(records: &[FaultRecord; NUM_KINDS]) -> Option<Error> {
     let [v0, v1, v2] = record.values;
     Some(match kind {
         FaultKind::GateLogits => {
-            Error::value("gate", "logits", "numbers", format!("NaN at token {position}"))
+            let (token, arg, cause) = match (position / 2, position % 2) {
+                (token, 0) => (token, "logits", ""),
+                (token, _) => (token, "scores", ", of an infinite logit or a NaN in the bias"),
+            };
+            Error::value("gate", arg, "numbers", format!("NaN at token {token}{cause}"))
         }
         FaultKind::PlanCapacity => Error::Capacity {
             op: "plan",
@@ -109,7 +113,7 @@ mod tests {
 
     #[test]
     fn the_earliest_launch_comes_first_and_then_the_lowest_kind() {
-        let gate = fault(7, 3, [0; 3]);
+        let gate = fault(7, 6, [0; 3]);
         let capacity = fault(4, 0, [6, 3, 0]);
         let index = fault(4, 9, [99, 8, 0]);
         let offsets = fault(5, 2, [100, 2, 256]);
