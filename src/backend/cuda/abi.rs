@@ -4,7 +4,7 @@
 #[doc = " What is wrong; within one launch the lower kind is told first. `values` are those of FaultRecord."]
 #[derive(Debug, Copy, Clone, Hash, PartialEq, Eq)]
 pub enum FaultKind {
-    #[doc = " a logit is NaN; position = token"]
+    #[doc = " a logit or a score is NaN; position = 2 * token, + 1 if no logit is"]
     GateLogits = 0,
     #[doc = " rows were clipped; values = {needed, capacity, 1 if masked}"]
     PlanCapacity = 1,
