@@ -9,6 +9,7 @@ mod pipeline;
 
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use moekit::Error;
@@ -42,6 +43,9 @@ enum Command {
     Info(info::InfoArgs),
 }
 
+/// How long a rank that gave up waits before it leaves.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     tracing_subscriber::fmt()
@@ -61,6 +65,10 @@ fn main() -> ExitCode {
         Err(error) => {
             // NOTE: `eprintln!` would panic where standard error cannot be written.
             let _ = writeln!(std::io::stderr(), "error: {error}");
+            if matches!(error, Error::PeerDied { .. } | Error::Timeout { .. }) {
+                // mpirun ends the others when the first process leaves: let them tell theirs too.
+                std::thread::sleep(LAST_WORDS);
+            }
             exit_code(&error)
         }
     }
