@@ -51,7 +51,7 @@ fn class(op: &Op) -> &'static str {
         Op::Barrier(_) | Op::Mbarrier(_) => "barrier",
         Op::Async(_) => "copy",
         Op::Matrix(_) => "matrix",
-        Op::Bra(_) | Op::Exit | Op::Trap | Op::Nop | Op::Nanosleep | Op::SetRegisters(_) => {
+        Op::Bra(_) | Op::Exit | Op::Trap | Op::Nop | Op::Fence(_) | Op::Nanosleep | Op::SetRegisters(_) => {
             "control"
         }
         Op::Printf | Op::AssertFail => "call",

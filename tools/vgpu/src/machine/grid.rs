@@ -6,6 +6,8 @@ use super::exec::Exec;
 use super::transfer::LateFault;
 use super::warp::{Wait, Warp};
 use crate::asynchrony::{Asynchrony, Dice};
+use crate::check::GridCheck;
+use crate::checks::Checks;
 use crate::counts::Counts;
 use crate::fault::{Fault, FaultKind};
 use crate::memory::{Memory, Region};
@@ -42,6 +44,7 @@ pub(crate) struct Shape {
     /// Most warp instructions.
     pub fuel: u64,
     pub asynchrony: Asynchrony,
+    pub checks: Checks,
     pub truncates_fp8: bool,
 }
 
@@ -64,6 +67,15 @@ impl View {
         let region = self.regions.get(self.last)?;
         let global = matches!(space, Space::Global | Space::Generic);
         (global && region.contains(address, bytes)).then(|| region.host(address))
+    }
+
+    /// The region of an access.
+    #[inline(always)]
+    pub(crate) fn region(&mut self, address: u64, bytes: u64) -> Option<&Region> {
+        if !self.regions.get(self.last)?.contains(address, bytes) {
+            self.find(address, bytes)?;
+        }
+        self.regions.get(self.last)
     }
 
     /// Host address of an access.
@@ -95,6 +107,8 @@ pub(crate) struct Grid<'g> {
     pub output: String,
     /// Decides in random runs.
     pub dice: Dice,
+    /// What the checkers know, if any look.
+    pub check: Option<Box<GridCheck>>,
     /// Rounds in which time passed and nothing else happened.
     idle_rounds: u32,
     bytes: [u64; 5],
@@ -119,6 +133,9 @@ impl<'g> Grid<'g> {
         let bytes = kernel.param_bytes().max(params.len() as u32) as usize;
         let mut padded = params.to_vec();
         padded.resize(bytes.next_multiple_of(16), 0);
+        if !shape.checks.contains(Checks::INITIALISED) {
+            memory.initialise_all();
+        }
         let params = padded.chunks_exact(16).map(|chunk| {
             let mut unit = [0; 16];
             unit.copy_from_slice(chunk);
@@ -137,6 +154,10 @@ impl<'g> Grid<'g> {
             dice: Dice::new(match shape.asynchrony {
                 Asynchrony::Random(seed) => seed,
                 _ => 0,
+            }),
+            check: (shape.checks != Checks::NONE).then(|| {
+                let threads = shape.block.iter().product();
+                Box::new(GridCheck::new(shape.checks, threads))
             }),
             idle_rounds: 0,
             bytes: [0; 5],
@@ -204,7 +225,7 @@ impl<'g> Grid<'g> {
             }
         }
         if let Err(late) = self.advance(cluster, executed == 0) {
-            let trap = Trap::new(late.kind, late.lane);
+            let trap = Trap { kind: late.kind, lane: late.lane, related: late.related };
             return Err(self.fault_at(trap, late.pc, &cluster.state, &cluster.warps[late.warp]));
         }
         if cluster.state.progress {
@@ -231,6 +252,9 @@ impl<'g> Grid<'g> {
         let view = &mut self.view;
         while state.alive() == 0 && !state.pending.is_empty() {
             state.finish(0, view)?;
+        }
+        if state.alive() == 0 && self.shape.checks.contains(Checks::BARRIERS) {
+            state.observe_end()?;
         }
         if state.pending.is_empty() {
             return Ok(());
