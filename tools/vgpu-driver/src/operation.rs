@@ -155,6 +155,7 @@ fn run_kernel(function: &Function, launch: &Launch, shared: &Shared) -> Result<(
     let (image, memory) = (&function.module.image, &driver()?.memory);
     let report = if launch.cooperative {
         let workspace = memory.alloc(function.module.device, WORKSPACE_BYTES)?;
+        memory.initialise(workspace, WORKSPACE_BYTES)?;
         let report = image.launch(&function.name, &Launch { workspace, ..launch.clone() });
         memory.free(workspace)?;
         report
@@ -207,6 +208,10 @@ impl Copy {
                 let src = src.map_err(|error| self.failure("reads", &error))?;
                 // SAFETY: both pieces hold `src.bytes` bytes; they may overlap.
                 unsafe { std::ptr::copy(src.start, dst.start, src.bytes as usize) };
+                if let Start::Device(address) = self.dst.start {
+                    let address = address + row * self.dst.pitch + done;
+                    driver()?.memory.initialise(address, src.bytes)?;
+                }
                 done += src.bytes;
             }
         }
@@ -265,6 +270,7 @@ impl Fill {
                         Failure::new(Status::ILLEGAL_ADDRESS, reason)
                     })?;
                 self.set(span.as_mut_ptr(), (length / self.element_bytes) as usize);
+                driver()?.memory.initialise(address, length)?;
                 done += length;
             }
         }

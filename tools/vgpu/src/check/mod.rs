@@ -16,7 +16,7 @@ pub(crate) use initial::Initial;
 pub(crate) use locations::{Locations, Strong};
 pub(crate) use mbarriers::Mbarrier;
 pub(crate) use rules::{Access, Conflict, Wrong};
-pub(crate) use shadow::{Mark, Nature, Shadow};
+pub(crate) use shadow::{EVERY_LANE, Mark, Nature, Shadow};
 pub(crate) use threads::Threads;
 
 use std::collections::{BTreeMap, HashMap};

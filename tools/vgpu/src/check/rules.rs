@@ -3,7 +3,7 @@
 use crate::checks::Checks;
 
 use super::clock::Seen;
-use super::shadow::{Cell, Mark, Nature, Read, Sets, Shadow};
+use super::shadow::{Cell, EVERY_LANE, Mark, Nature, Read, Sets, Shadow};
 
 /// What is wrong with two accesses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +104,7 @@ impl Access<'_> {
     }
 
     fn after_unknown_write(&mut self, earlier: &Mark) -> Result<(), Conflict> {
-        let lanes = 1 << earlier.lane;
+        let lanes = earlier.lanes();
         let conflict = |wrong| {
             let earlier = *earlier;
             Err(Conflict { wrong, earlier, earlier_writes: true, lane: earlier.lane })
@@ -155,8 +155,9 @@ impl Access<'_> {
     /// itself, but for what it left to asynchronous operations.
     #[inline(always)]
     fn knows(&self, mark: &Mark, lanes: u32) -> bool {
-        let others = if self.is_mine(mark) { lanes & !self.own } else { lanes };
-        if others == 0 {
+        let is_mine = self.is_mine(mark);
+        let others = if is_mine { lanes & !self.own } else { lanes };
+        if others == 0 || (is_mine && mark.lane == EVERY_LANE) {
             return true;
         }
         let clock = &self.seen.generic;

@@ -26,8 +26,10 @@ pub(crate) enum Nature {
     Async,
     /// A reduction by the async proxy, which may meet atomics.
     Reduction,
-    /// By an asynchronous operation of the generic proxy.
+    /// By `cp.async`.
     Copy,
+    /// By `st.async` or `red.async`.
+    Store,
     /// `mbarrier.init`.
     Mbarrier,
 }
@@ -42,6 +44,7 @@ impl Nature {
         match self {
             Nature::Cta | Nature::Cluster | Nature::Gpu => Some(self),
             Nature::Reduction => Some(Nature::Gpu),
+            Nature::Store => Some(Nature::Cluster),
             Nature::Weak | Nature::Async | Nature::Copy | Nature::Mbarrier => None,
         }
     }
@@ -58,8 +61,20 @@ pub(crate) struct Mark {
     pub slot: u16,
     /// The warp and lane that executed the instruction.
     pub warp: u16,
+    /// [`EVERY_LANE`] if threads of the warp wrote the same together.
     pub lane: u8,
     pub nature: Nature,
+}
+
+/// In place of one lane.
+pub(crate) const EVERY_LANE: u8 = 32;
+
+impl Mark {
+    /// Threads whose access it is.
+    #[inline(always)]
+    pub(crate) fn lanes(&self) -> u32 {
+        if self.lane == EVERY_LANE { u32::MAX } else { 1 << self.lane }
+    }
 }
 
 /// Reads by threads of one agent.

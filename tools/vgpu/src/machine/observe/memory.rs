@@ -1,7 +1,7 @@
 //! Loads, stores and atomics, for the checkers.
 
 use super::Space as Where;
-use crate::check::{Access, Conflict, Mark, Nature, Strong, Wrong};
+use crate::check::{Access, Conflict, EVERY_LANE, Mark, Nature, Strong, Wrong};
 use crate::checks::Checks;
 use crate::fault::FaultKind;
 use crate::machine::exec::Exec;
@@ -20,6 +20,7 @@ struct Looked<'i> {
     bytes: u64,
     nature: Nature,
     checks: Checks,
+    active: u32,
 }
 
 impl Exec<'_, '_> {
@@ -51,7 +52,7 @@ impl Exec<'_, '_> {
     ) -> Result<(), Trap> {
         let bytes = u64::from(access.bytes) * u64::from(access.vector);
         let nature = nature(access, kind);
-        let looked = Looked { inst, access, kind, bytes, nature, checks };
+        let looked = Looked { inst, access, kind, bytes, nature, checks, active };
         let first = addresses[active.trailing_zeros() as usize];
         if nature == Nature::Weak && kind == Kind::Read && active.count_ones() > 1 {
             let same = lanes_of(active).all(|lane| addresses[lane] == first);
@@ -116,17 +117,26 @@ impl Exec<'_, '_> {
             self.synchronise(looked, place, 1 << lane, false);
         }
         let writes = looked.kind != Kind::Read;
-        let done = self.compare(looked.nature, writes, place, looked.bytes, lane, lanes);
-        if let Err(conflict) = done
-            && !self.writes_the_same(looked, addresses, lane, &conflict)
-        {
+        let Looked { nature, bytes, .. } = *looked;
+        let Err(conflict) = self.compare(nature, writes, place, bytes, lane, lanes) else {
+            if is_strong && writes {
+                self.synchronise(looked, place, 1 << lane, true);
+            }
+            return Ok(());
+        };
+        let Some(writer) = self.writes_the_same(looked, addresses, lane, &conflict) else {
             let access = describe(place, looked.kind);
-            return Err(self.conflict(&conflict, access, place, looked.bytes, lane));
-        }
-        if is_strong && looked.kind != Kind::Read {
-            self.synchronise(looked, place, 1 << lane, true);
-        }
+            return Err(self.conflict(&conflict, access, place, bytes, lane));
+        };
+        self.overwrite(place, bytes, lane, writer);
         Ok(())
+    }
+
+    /// Remembers a write that was found to do no harm.
+    fn overwrite(&mut self, place: Where, bytes: u64, lane: usize, writer: u8) {
+        let Some(mark) = self.mark(lane, Nature::Weak) else { return };
+        let mark = Mark { lane: writer, ..mark };
+        let _ = self.apply(mark, Checks::NONE, true, place, bytes, 1 << lane);
     }
 
     /// Bytes that are read must have been written; those that are written have been from now on.
@@ -163,7 +173,7 @@ impl Exec<'_, '_> {
         Err(Trap::new(kind, lane as u32))
     }
 
-    /// Compares an access with earlier ones.
+    /// Compares an access with earlier ones, and remembers it.
     pub(super) fn compare(
         &mut self,
         nature: Nature,
@@ -173,28 +183,33 @@ impl Exec<'_, '_> {
         lane: usize,
         lanes: u32,
     ) -> Result<(), Conflict> {
+        let (Some(mark), Some(grid)) = (self.mark(lane, nature), &self.grid.check) else {
+            return Ok(());
+        };
+        self.apply(mark, grid.checks, writes, place, bytes, lanes)
+    }
+
+    /// The same for another agent's or a changed mark.
+    pub(super) fn apply(
+        &mut self,
+        mark: Mark,
+        checks: Checks,
+        writes: bool,
+        place: Where,
+        bytes: u64,
+        lanes: u32,
+    ) -> Result<(), Conflict> {
         let (Some(grid), Some(check)) = (&mut self.grid.check, &mut self.cluster.check) else {
             return Ok(());
         };
-        let number = self.warp.number;
-        let threads = &check.threads[number];
-        let mark = Mark {
-            clock: threads.clock(),
-            pc: self.pc,
-            cluster: check.number,
-            slot: number as u16,
-            warp: number as u16,
-            lane: lane as u8,
-            nature,
-        };
         let mut access = Access {
-            seen: threads.seen(lane),
+            seen: check.threads[self.warp.number].seen(lanes.trailing_zeros() as usize),
             mark,
             lanes,
             own: if lanes.count_ones() == 1 { lanes } else { 0 },
             writes,
             warps: grid.warps,
-            checks: grid.checks,
+            checks,
             in_order: (0, 0, 0),
         };
         match place {
@@ -232,27 +247,29 @@ impl Exec<'_, '_> {
     }
 
     /// A store that changes nothing does no harm: the bytes are there already, or another thread of the
-    /// same instruction stores the same.
+    /// same instruction stores the same. Returns who is to be remembered for it.
     fn writes_the_same(
         &mut self,
         looked: &Looked<'_>,
         addresses: &[u64; LANES],
         lane: usize,
         conflict: &Conflict,
-    ) -> bool {
+    ) -> Option<u8> {
         let Conflict { wrong, earlier, earlier_writes, .. } = *conflict;
         let both_write = earlier_writes && looked.kind == Kind::Write;
         if wrong != Wrong::Unordered || !both_write || earlier.nature != Nature::Weak {
-            return false;
+            return None;
         }
         let check = self.cluster.check.as_ref();
-        let is_same_instruction = check.is_some_and(|check| {
+        let is_this_instruction = check.is_some_and(|check| {
             earlier.cluster == check.number
                 && usize::from(earlier.slot) == self.warp.number
                 && earlier.clock == check.threads[self.warp.number].clock()
                 && earlier.pc == self.pc
-                && addresses[usize::from(earlier.lane)] == addresses[lane]
         });
+        // A lane before this one that stored to the same address.
+        let before = looked.active & earlier.lanes() & !(u32::MAX << lane);
+        let other = lanes_of(before).find(|other| addresses[*other] == addresses[lane]);
         let value = |lane: usize, element: usize| {
             let source = self.used(looked.inst, 1 + element);
             let value = self.warp.registers.get(looked.access.class, source, lane).to_le_bytes();
@@ -262,14 +279,14 @@ impl Exec<'_, '_> {
             kept
         };
         let elements = 0..usize::from(looked.access.vector);
-        if is_same_instruction {
-            let other = usize::from(earlier.lane);
-            return elements.into_iter().all(|i| value(lane, i) == value(other, i));
+        if let Some(other) = other.filter(|_| is_this_instruction) {
+            let mut all = elements.into_iter();
+            return all.all(|i| value(lane, i) == value(other, i)).then_some(EVERY_LANE);
         }
         let width = usize::from(looked.access.bytes);
         let new: Vec<u8> = elements.flat_map(|i| value(lane, i)[..width].to_vec()).collect();
-        self.bytes_at(looked.access.space, addresses[lane], looked.bytes, lane)
-            .is_some_and(|old| old == new)
+        let old = self.bytes_at(looked.access.space, addresses[lane], looked.bytes, lane)?;
+        (old == new).then_some(lane as u8)
     }
 
     /// Bytes in memory.

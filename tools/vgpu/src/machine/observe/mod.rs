@@ -7,7 +7,7 @@ mod transfers;
 
 use super::exec::Exec;
 use super::{Earlier, Trap};
-use crate::check::{Conflict, Mark, Nature, Wrong};
+use crate::check::{Conflict, EVERY_LANE, Mark, Nature, Wrong};
 use crate::fault::FaultKind;
 use crate::program::inst;
 use crate::program::{LOCAL_WINDOW, PARAM_WINDOW, RESERVED_SHARED, SHARED_WINDOW, WINDOW_BYTES};
@@ -104,7 +104,7 @@ impl Exec<'_, '_> {
             }
             Wrong::Unordered => {
                 let earlier = match earlier.nature {
-                    Nature::Async | Nature::Reduction | Nature::Copy => format!(
+                    Nature::Async | Nature::Reduction | Nature::Copy | Nature::Store => format!(
                         "an asynchronous {verb} that this thread does not know to have ended"
                     ),
                     Nature::Mbarrier => "the initialisation of an mbarrier".to_owned(),
@@ -117,6 +117,7 @@ impl Exec<'_, '_> {
                 (what, FaultKind::Race { access, address, bytes, earlier, hint })
             }
         };
+        let other = if other == EVERY_LANE { 0 } else { other };
         Trap::new(kind, lane as u32).after(what, Earlier { lane: other, ..earlier.site() })
     }
 }

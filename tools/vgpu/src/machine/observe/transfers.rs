@@ -3,7 +3,7 @@
 
 use super::Space as Where;
 use super::memory::same_address;
-use crate::check::{Access, Agent, Known, Mark, Nature};
+use crate::check::{Agent, Known, Mark, Nature};
 use crate::checks::Checks;
 use crate::fault::FaultKind;
 use crate::machine::cluster::ClusterState;
@@ -84,7 +84,7 @@ impl Exec<'_, '_> {
             let Some(known) = check.mbarriers.get_mut(&barrier) else { return Ok(()) };
             known.last_bytes = mark;
             let nature = match (is_plain, transfer.combine) {
-                (true, _) => Nature::Copy,
+                (true, _) => Nature::Store,
                 (_, Some(_)) => Nature::Reduction,
                 (_, None) => Nature::Async,
             };
@@ -188,28 +188,13 @@ impl Exec<'_, '_> {
     ) -> Result<(), Trap> {
         let Issue { agent, clock, lane, nature } = issue;
         let Some(mark) = self.mark(lane, nature) else { return Ok(()) };
-        let (Some(grid), Some(check)) = (&mut self.grid.check, &mut self.cluster.check) else {
-            return Ok(());
-        };
-        if grid.checks == Checks::INITIALISED || bytes == 0 {
+        let Some(checks) = self.grid.check.as_ref().map(|grid| grid.checks) else { return Ok(()) };
+        let Some(check) = &mut self.cluster.check else { return Ok(()) };
+        if checks == Checks::INITIALISED || bytes == 0 {
             return Ok(());
         }
-        let slot = check.slot(agent);
-        let threads = &check.threads[self.warp.number];
-        let mut access = Access {
-            seen: threads.seen(lane),
-            mark: Mark { slot, clock, ..mark },
-            lanes: 1 << lane,
-            own: 1 << lane,
-            writes,
-            warps: grid.warps,
-            checks: grid.checks,
-            in_order: (0, 0, 0),
-        };
-        let done = match place {
-            Where::Shared(at) => access.apply(&mut check.shadow, at.into(), bytes),
-            Where::Global(at) => access.apply(&mut grid.shadow, at, bytes),
-        };
+        let mark = Mark { slot: check.slot(agent), clock, ..mark };
+        let done = self.apply(mark, checks, writes, place, bytes, 1 << lane);
         done.map_err(|conflict| {
             let space = if matches!(place, Where::Shared(_)) { "shared" } else { "global" };
             let verb = if writes { "write" } else { "read" };
