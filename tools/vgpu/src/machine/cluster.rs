@@ -52,7 +52,8 @@ pub(crate) struct Cta {
     pub shared: Vec<u128>,
     pub shared_bytes: u32,
     pub barriers: [Barrier; NUM_BARRIERS],
-    /// Threads that have not ended.
+    /// Threads, and how many of them have not ended.
+    pub num_threads: u32,
     pub alive: u32,
     /// Registers that `setmaxnreg` has given back, in units of one per warp.
     pub free_registers: u32,

@@ -25,6 +25,7 @@ impl Grid<'_> {
                 shared: vec![0; (shape.shared_bytes as usize).div_ceil(16)],
                 shared_bytes: shape.shared_bytes,
                 barriers: [Barrier::default(); NUM_BARRIERS],
+                num_threads: threads,
                 alive: threads,
                 free_registers: 0,
             });

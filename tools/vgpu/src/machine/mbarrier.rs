@@ -161,7 +161,7 @@ impl Exec<'_, '_> {
             let address = self.shared_address(address, lane)?;
             let before = self
                 .mbarrier_of_lane(inst, op, address, lane)
-                .map_err(|kind| Trap::new(kind, lane as u32))?;
+                .map_err(|kind| self.after_making(Trap::new(kind, lane as u32), address))?;
             if inst.num_defs > 0 {
                 let dest = self.def(inst, 0);
                 self.warp.registers.r64_mut(dest)[lane] = before;

@@ -81,6 +81,11 @@ impl Grid<'_> {
     }
 }
 
+/// Threads that cannot arrive any more.
+fn ended(count: u32) -> String {
+    if count == 0 { String::new() } else { format!(" ({count} threads of the block have ended)") }
+}
+
 fn reason(wait: &Wait, state: &mut ClusterState, warp: &Warp) -> String {
     match *wait {
         Wait::Ready => "can go on".to_owned(),
@@ -94,7 +99,9 @@ fn reason(wait: &Wait, state: &mut ClusterState, warp: &Warp) -> String {
             let cta = &state.ctas[warp.cta];
             let barrier = &cta.barriers[id as usize];
             let wanted = if barrier.expected == 0 { cta.alive } else { barrier.expected };
-            format!("wait at barrier {id}, where {} of {wanted} threads are", barrier.arrived)
+            let arrived = barrier.arrived;
+            let ended = ended(cta.num_threads - cta.alive);
+            format!("wait at barrier {id}, where {arrived} of {wanted} threads are{ended}")
         }
         Wait::Mbarrier { address, phase } => {
             let what = match state.barrier(address) {
@@ -105,7 +112,9 @@ fn reason(wait: &Wait, state: &mut ClusterState, warp: &Warp) -> String {
                 Err(kind) => kind.to_string(),
             };
             let parity = u32::from(phase);
-            format!("wait for phase {parity} of the mbarrier at {address:#x}, where {what}")
+            let cta = &state.ctas[warp.cta];
+            let ended = ended(cta.num_threads - cta.alive);
+            format!("wait for phase {parity} of the mbarrier at {address:#x}, where {what}{ended}")
         }
         Wait::Registers { count } => {
             let free = state.ctas[warp.cta].free_registers;

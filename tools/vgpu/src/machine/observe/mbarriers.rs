@@ -45,6 +45,7 @@ impl Exec<'_, '_> {
                 let done = self.compare(Nature::Mbarrier, true, place, 8, lane, 1 << lane);
                 let access = "mbarrier.inval".to_owned();
                 done.map_err(|conflict| self.conflict(&conflict, access, place, 8, lane))?;
+                self.overwrite(place, 8, lane, lane as u8);
                 if let Some(check) = &mut self.cluster.check {
                     check.mbarriers.remove(&address);
                 }
@@ -78,6 +79,15 @@ impl Exec<'_, '_> {
             if let Some(barrier) = check.mbarriers.get(&(addresses[lane] as u32)) {
                 check.threads[self.warp.number].acquire(lanes, barrier.passed());
             }
+        }
+    }
+
+    /// Adds to an mbarrier's fault who made it.
+    pub(in crate::machine) fn after_making(&self, trap: Trap, address: u32) -> Trap {
+        let check = self.cluster.check.as_ref();
+        match check.and_then(|it| it.mbarriers.get(&address)) {
+            Some(barrier) => trap.after("its initialisation", barrier.made.site()),
+            None => trap,
         }
     }
 
