@@ -9,6 +9,7 @@ mod abi;
 mod driver;
 mod faults;
 mod gate;
+pub mod heuristics;
 mod kernels;
 mod params;
 mod plan;
