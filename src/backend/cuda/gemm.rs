@@ -35,11 +35,9 @@ pub fn contiguous(cuda: &Cuda, stream: &CudaStream, args: GroupedGemmArgs<'_, Cu
     let GroupedGemmArgs { operands, rows, mut out } = args;
     let Operands::Fp8 { a, b } = operands else { return Err(no_kernel(CONTIGUOUS)) };
     let rows = match rows {
-        GroupRows::PerRow(grouped_layout) => RowsParams {
-            values: grouped_layout.as_ptr(),
-            kind: RowsKind::PerRow,
-            ..all_rows()
-        },
+        GroupRows::PerRow(grouped_layout) => {
+            RowsParams { values: grouped_layout.as_ptr(), kind: RowsKind::PerRow, ..all_rows() }
+        }
         GroupRows::Offsets { expert_offsets, num_recv_tokens_per_expert: num_recv } => RowsParams {
             values: expert_offsets.as_ptr(),
             num_recv_tokens_per_expert: num_recv.as_ptr(),
@@ -48,8 +46,7 @@ pub fn contiguous(cuda: &Cuda, stream: &CudaStream, args: GroupedGemmArgs<'_, Cu
         },
     };
     let a = a.split_rows(1)?;
-    let product =
-        Product { op: CONTIGUOUS, layout: "contiguous", a, b, rows, num_row_groups: 1 };
+    let product = Product { op: CONTIGUOUS, layout: "contiguous", a, b, rows, num_row_groups: 1 };
     product.launch(cuda, stream, Output::matrix(&mut out))
 }
 
@@ -57,8 +54,7 @@ pub fn masked(cuda: &Cuda, stream: &CudaStream, args: MaskedGemmArgs<'_, Cuda>) 
     let MaskedGemmArgs { operands, rows, mut out } = args;
     let Operands::Fp8 { a, b } = operands else { return Err(no_kernel(MASKED)) };
     let [num_row_groups] = rows.masked_m.shape();
-    let rows =
-        RowsParams { values: rows.masked_m.as_ptr(), kind: RowsKind::Masked, ..all_rows() };
+    let rows = RowsParams { values: rows.masked_m.as_ptr(), kind: RowsKind::Masked, ..all_rows() };
     let product = Product { op: MASKED, layout: "masked", a, b, rows, num_row_groups };
     product.launch(cuda, stream, Output::stack(&mut out))
 }

@@ -31,9 +31,13 @@ pub fn values_map(
             return Err(Error::Alignment { op, arg, multiple_of: VECTOR_BYTES, got });
         }
     }
-    map(values.as_ptr().cast(), values.layout(), Dtype::E4M3, [row_bytes, group_bytes], [
-        box_rows, BOX_K,
-    ])
+    map(
+        values.as_ptr().cast(),
+        values.layout(),
+        Dtype::E4M3,
+        [row_bytes, group_bytes],
+        [box_rows, BOX_K],
+    )
 }
 
 /// D, where products go.
