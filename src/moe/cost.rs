@@ -5,7 +5,7 @@ use std::ops::Add;
 
 use serde::Serialize;
 
-use super::buffer::WireFormat;
+use super::ep_config::WireFormat;
 use super::stages::Stage;
 use super::weights::MoeConfig;
 use crate::num::{bf16, ceil_div};

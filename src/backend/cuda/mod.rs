@@ -10,6 +10,7 @@ mod driver;
 mod faults;
 mod gate;
 mod gemm;
+pub mod heuristics;
 mod kernels;
 mod params;
 mod plan;

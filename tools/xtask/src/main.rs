@@ -15,6 +15,7 @@ mod summary;
 mod test;
 mod toolchain;
 mod vgpu;
+mod vgpu_tests;
 mod workspace;
 
 use std::process::ExitCode;

@@ -1,0 +1,24 @@
+//! Which compiled kernel a matrix product takes, and why: pure functions of the shape and the device.
+//!
+//! | file | what it holds |
+//! | --- | --- |
+//! | `shape` | what is asked for |
+//! | `tile` | the complete list of compiled tiles |
+//! | `config` | a launch: tile, cluster, ring; its shared memory |
+//! | `estimate` | how long a launch should take: waves, tensor cores, memory |
+//! | `choose` | candidates, filters, order |
+//!
+//! No environment variable, global or clock is read. The answers for the models' shapes are a checked-in
+//! table (`tests/golden/gemm_choices.txt`).
+
+mod choose;
+mod config;
+mod estimate;
+mod shape;
+mod tile;
+
+pub use choose::{Candidate, Choice, ChooseOptions, Rejection, Verdict, choose};
+pub use config::{Cluster, GemmConfig};
+pub use estimate::{Bound, Efficiency, Estimate};
+pub use shape::{GemmFormat, GemmKind, GemmOutFormat, GemmShape};
+pub use tile::{GemmTile, tiles};

@@ -1,0 +1,4 @@
+//! Which kernel a matrix product takes.
+
+mod laws;
+mod table;
