@@ -167,14 +167,13 @@ template <layout::GemmTile kTile, typename Scheduler>
 MK_DEVICE void multiply_blocks(const abi::GemmParams& p, uint32_t smem) {
     using Math = Fp8Math<kTile>;
     const Math math(p, smem);
-    Scheduler scheduler(p);
     common::RingState ring = gemm_ring<kTile>(p, smem);
-    for (sched::Block block; scheduler.next(block);) {
+    sched::for_each_block<Scheduler>(p, [&](const sched::Block& block) {
         float accum[Math::kSlices][Math::kN / 2] = {};
         if (block.multiplies)
             math.multiply(ring, accum);
         math.store(block, accum);
-    }
+    });
     // NOTE: shared memory must outlive the copies that read it.
     if (threadIdx.x % 128 == 0)
         cuda::ptx::cp_async_bulk_wait_group_read(cuda::ptx::n32_t<0>{});
