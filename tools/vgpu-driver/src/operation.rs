@@ -12,8 +12,11 @@ use crate::counts;
 use crate::driver::driver;
 use crate::failure::{Failure, Result};
 use crate::graph::GraphExec;
+use crate::heap::GraphMemory;
 use crate::module::Function;
+use crate::remote::Remote;
 use crate::status::Status;
+use crate::value::{Until, Value};
 
 /// An operation in a stream or a graph.
 #[derive(Clone)]
@@ -28,8 +31,18 @@ pub enum Operation {
     Host(HostFunction),
     /// The time is taken.
     Stamp(Arc<OnceLock<Instant>>),
+    /// A graph's memory is allocated.
+    Alloc(GraphMemory),
     /// Device memory is given back.
     Free(u64),
+    /// A number in memory is waited for.
+    Await(Value, Until),
+    /// A number in memory is written.
+    Write(Value),
+    /// An event that other processes see has been passed.
+    Pass(Arc<Remote>, u64),
+    /// The record of another process's event is waited for.
+    AwaitEvent(Arc<Remote>, u64),
     /// A graph.
     Graph(Arc<GraphExec>),
     /// Nothing.
@@ -118,7 +131,8 @@ impl Operation {
     pub fn run_or_fail(&self, shared: &Shared) {
         let is_callback =
             matches!(self, Operation::Host(HostFunction { call: HostCall::Callback(..), .. }));
-        if shared.check().is_err() && !is_callback && !matches!(self, Operation::Stamp(_)) {
+        let is_event = matches!(self, Operation::Stamp(_) | Operation::Pass(..));
+        if shared.check().is_err() && !is_callback && !is_event {
             return;
         }
         if let Err(failure) = self.run(shared) {
@@ -139,7 +153,18 @@ impl Operation {
                 time.get_or_init(Instant::now);
                 Ok(())
             }
+            Operation::Alloc(memory) => driver()?.heap.alloc_for_graph(memory),
             Operation::Free(address) => driver()?.heap.free(*address),
+            Operation::Await(value, until) => value.wait(*until),
+            Operation::Write(value) => value.write(),
+            Operation::Pass(event, number) => {
+                event.pass(*number);
+                Ok(())
+            }
+            Operation::AwaitEvent(event, number) => {
+                event.wait(*number);
+                Ok(())
+            }
             Operation::Graph(graph) => {
                 graph.run(shared);
                 Ok(())

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::shell::Step;
 use crate::toolchain::{self, Cuda, Environment};
 use crate::vgpu::{self, Findings, Mode};
-use crate::{cargo, prerequisites, workspace};
+use crate::{cargo, gpu_program, prerequisites, workspace};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -36,7 +36,8 @@ enum Backend {
     Cpu,
     /// The CUDA kernels on the virtual GPU.
     Vgpu,
-    /// The CUDA kernels on a real GPU.
+    /// The CUDA kernels on a real GPU, with the timing table; builds one program that can also be copied
+    /// to a machine with a GPU and run there.
     Gpu,
 }
 
@@ -55,7 +56,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if is_vgpu {
         vgpu::add_to(&mut environment)?;
     }
-    let program = cargo::build_test("conformance", &[], &Environment::default())?;
+    let program = match args.backend {
+        Backend::Gpu => gpu_program::build()?,
+        _ => cargo::build_test("conformance", &[], &Environment::default())?,
+    };
     let cases = Step::new("run the conformance cases", program)
         .args(conformance_args(args))
         .current_dir(&workspace::root());
@@ -106,6 +110,9 @@ fn conformance_args(args: &Args) -> Vec<&str> {
     let mut all = vec!["--backend", backend];
     if let Some(stage) = &args.stage {
         all.extend(["--stage", stage]);
+    }
+    if matches!(args.backend, Backend::Gpu) {
+        all.push("--timing");
     }
     if args.json {
         all.push("--json");

@@ -8,6 +8,7 @@ mod cargo;
 mod check;
 mod demo;
 mod error;
+mod gpu_program;
 mod prerequisites;
 mod sass;
 mod shell;

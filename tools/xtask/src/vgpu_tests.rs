@@ -14,7 +14,8 @@ use crate::vgpu::{self, Mode};
 use crate::{cargo, workspace};
 
 /// Test targets, with what they are called with.
-const PROGRAMS: [(&str, &[&str]); 2] = [("conformance", &["--backend", "vgpu"]), ("cuda", &[])];
+const PROGRAMS: [(&str, &[&str]); 3] =
+    [("conformance", &["--backend", "vgpu"]), ("counts", &[]), ("cuda", &[])];
 
 /// Builds the programs once and runs them in all modes, as many at a time as there are cores.
 ///

@@ -26,9 +26,9 @@ pub struct Efficiency {
 }
 
 impl Efficiency {
-    /// Fitted to DeepGEMM's published times on an H800; see `moekit gemm --model h800`.
+    /// Fitted to the [published rates](super::PUBLISHED), by least squares of the ratios' logarithms.
     pub const FITTED: Self =
-        Self { clock: 0.904, hbm: 0.915, k_block_cycles: 114.0, tile_cycles: 3060.0 };
+        Self { clock: 0.919, hbm: 0.918, k_block_cycles: 127.0, tile_cycles: 3200.0 };
     /// Nothing is lost.
     pub const IDEAL: Self = Self { clock: 1.0, hbm: 1.0, k_block_cycles: 0.0, tile_cycles: 0.0 };
 }
@@ -97,7 +97,7 @@ impl Estimate {
         efficiency: &Efficiency,
     ) -> Self {
         let num_tiles = num_tiles(shape, config);
-        let num_waves = ceil_div(num_tiles, device.num_sms);
+        let num_waves = ceil_div(num_tiles, config.num_sms);
         let num_k_blocks = ceil_div(shape.num_k_blocks(), config.split_k) as f64;
         let tensor = tensor_cycles(config, device);
         let l2 = l2_cycles(config);

@@ -7,6 +7,7 @@
 //! | `config` | a launch: tile, cluster, ring; its shared memory |
 //! | `estimate` | how long a launch should take: waves, tensor cores, memory |
 //! | `choose` | candidates, filters, order |
+//! | `published` | another library's rates on an H800, which the estimate is fitted to |
 //!
 //! No environment variable, global or clock is read. The answers for the models' shapes are a checked-in
 //! table (`tests/golden/gemm_choices.txt`).
@@ -14,11 +15,13 @@
 mod choose;
 mod config;
 mod estimate;
+mod published;
 mod shape;
 mod tile;
 
 pub use choose::{Candidate, Choice, ChooseOptions, Rejection, Verdict, choose};
 pub use config::{Cluster, GemmConfig};
 pub use estimate::{Bound, Efficiency, Estimate};
+pub use published::{PUBLISHED, PublishedLaunch, PublishedProduct};
 pub use shape::{GemmFormat, GemmKind, GemmOutFormat, GemmShape};
 pub use tile::{GemmTile, tiles};
