@@ -47,13 +47,10 @@ MK_DEVICE void load_tiles(const abi::GemmParams& p, uint32_t smem) {
     using Smem = layout::GemmSmem<kTile>;
     const bool shares_a = p.cluster_shares == abi::ClusterShares::kA;
     const bool shares_b = p.cluster_shares == abi::ClusterShares::kB;
-    Scheduler scheduler(p);
     common::RingState ring = gemm_ring<kTile>(p, smem);
     const uint32_t cta_rank = ptx::cluster_ctarank();
-    for (sched::Block block; scheduler.next(block);) {
-        if (not block.multiplies)
-            continue;
-        if (common::lane_idx() == 0) {
+    sched::for_each_block<Scheduler>(p, [&](const sched::Block& block) {
+        if (block.multiplies and common::lane_idx() == 0) {
             for (uint32_t k = 0; k < p.k; k += common::kGranK, ring.advance()) {
                 ring.wait_empty();
                 cuda::ptx::mbarrier_arrive_expect_tx(cuda::ptx::sem_release, cuda::ptx::scope_cta,
@@ -66,7 +63,7 @@ MK_DEVICE void load_tiles(const abi::GemmParams& p, uint32_t smem) {
             }
         }
         __syncwarp();
-    }
+    });
     ptx::griddepcontrol_launch_dependents();
 }
 
@@ -107,11 +104,10 @@ struct ScaleSource {
 template <layout::GemmTile kTile, typename Scheduler>
 MK_DEVICE void load_scales(const abi::GemmParams& p, uint32_t smem) {
     using Smem = layout::GemmSmem<kTile>;
-    Scheduler scheduler(p);
     common::RingState ring = gemm_ring<kTile>(p, smem);
-    for (sched::Block block; scheduler.next(block);) {
+    sched::for_each_block<Scheduler>(p, [&](const sched::Block& block) {
         if (not block.multiplies)
-            continue;
+            return;
         ScaleSource<kTile> source(p, block);
         for (uint32_t k = 0; k < p.k; k += common::kGranK, ring.advance()) {
             ring.wait_empty();
@@ -120,7 +116,7 @@ MK_DEVICE void load_scales(const abi::GemmParams& p, uint32_t smem) {
             source.a += p.a_scales.block_stride;
             source.b += p.b_scales.block_stride;
         }
-    }
+    });
 }
 
 }  // namespace moekit::kernels
