@@ -12,7 +12,7 @@ enum class FaultKind : uint32_t {
     kPlanCapacity = 1,      // rows were clipped; values = {needed, capacity, 1 if masked}
     kPlanIndex = 2,         // an expert out of range; position = slot, values = {expert, num_experts, -}
     kTransposeOffsets = 3,  // offsets break their rule; values = {offset, index, m}
-    kPackScales = 4,        // no power of two; position in the order of tiles, values = {bits, group * 2^32 + row, block}
+    kPackScales = 4,  // no power of two; position in the order of tiles, values = {bits, group * 2^32 + row, block}
 };
 
 constexpr uint32_t kNumFaultKinds = 5;

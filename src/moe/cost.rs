@@ -1,6 +1,6 @@
 //! What a step cannot do without: arithmetic and memory traffic of each stage.
 
-use super::buffer::WireFormat;
+use super::ep_config::WireFormat;
 use super::stages::Stage;
 use super::weights::MoeConfig;
 use crate::cost::Cost;

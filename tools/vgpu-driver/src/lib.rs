@@ -11,6 +11,7 @@ mod attributes;
 pub mod calls;
 mod capture;
 mod context;
+mod counts;
 mod driver;
 mod entry;
 mod event;

@@ -8,6 +8,7 @@ use std::time::Instant;
 use vgpu::{Fault, FaultKind, Launch, LaunchError, MemoryError, Span};
 
 use crate::context::Shared;
+use crate::counts;
 use crate::driver::driver;
 use crate::failure::{Failure, Result};
 use crate::graph::GraphExec;
@@ -152,16 +153,19 @@ impl Operation {
 const WORKSPACE_BYTES: u64 = 256;
 
 fn run_kernel(function: &Function, launch: &Launch, shared: &Shared) -> Result<()> {
-    let (image, memory) = (&function.module.image, &driver()?.memory);
-    let report = if launch.cooperative {
-        let workspace = memory.alloc(function.module.device, WORKSPACE_BYTES)?;
-        let report = image.launch(&function.name, &Launch { workspace, ..launch.clone() });
-        memory.free(workspace)?;
-        report
-    } else {
-        image.launch(&function.name, launch)
-    };
+    let (module, memory) = (&function.module, &driver()?.memory);
+    let mut launch = Launch { counts: counts::are_wanted(), ..launch.clone() };
+    if launch.cooperative {
+        launch.workspace = memory.alloc(module.device, WORKSPACE_BYTES)?;
+    }
+    let report = module.image.launch(&function.name, &launch);
+    if launch.cooperative {
+        memory.free(launch.workspace)?;
+    }
     let report = report.map_err(launch_failure)?;
+    if let Some(counts) = &report.counts {
+        counts::record(&function.name, module.device, &launch, counts);
+    }
     shared.print(&report.output);
     Ok(())
 }

@@ -13,7 +13,7 @@ pub mod ptx;
 mod tensor_map;
 
 pub use asynchrony::{Asynchrony, AsynchronyError};
-pub use counts::Counts;
+pub use counts::{Bulk, Bytes, Counts, Tally};
 pub use fault::{Fault, FaultKind, Place};
 pub use launch::{Image, Launch, LaunchError, MAX_SHARED_BYTES, Report, blocks_per_sm};
 pub use memory::{HostBytes, MAX_DEVICES, Memory, MemoryError, Span};

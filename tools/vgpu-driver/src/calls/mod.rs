@@ -2,6 +2,7 @@
 
 mod context;
 mod copy;
+mod counts;
 mod device;
 mod errors;
 mod event;
@@ -21,6 +22,7 @@ mod vmm;
 
 pub use context::*;
 pub use copy::*;
+pub use counts::*;
 pub use device::*;
 pub use errors::*;
 pub use event::*;

@@ -3,6 +3,7 @@
 
 mod child;
 mod contexts;
+mod counts;
 mod device;
 mod faults;
 mod graphs;

@@ -20,17 +20,17 @@ pub(super) struct Tile {
 }
 
 /// Neighbouring elements inside of the tensor.
-struct Run {
+pub(super) struct Run {
     /// First byte in the box, as it lies without a swizzle.
     offset: u32,
     /// Global address.
-    address: u64,
-    bytes: u32,
+    pub address: u64,
+    pub bytes: u32,
 }
 
 impl Tile {
     /// The parts of the box that lie in the tensor, row by row.
-    fn runs(&self) -> Vec<Run> {
+    pub(super) fn runs(&self) -> Vec<Run> {
         let map = &self.map;
         let counts = map.box_counts();
         let element = map.element.bytes();

@@ -6,6 +6,7 @@ mod alu;
 mod atomics;
 mod builder;
 mod calls;
+mod class;
 mod control;
 mod convert;
 mod copies;
@@ -25,6 +26,7 @@ mod special;
 mod tensor;
 mod warp;
 
+pub(crate) use class::class_of;
 pub(crate) use inst::{Inst, Reg};
 pub(crate) use layout::{GlobalVariable, Pointer};
 pub(crate) use mbarrier::PENDING_MASK;
@@ -106,6 +108,8 @@ pub struct Kernel {
     pub(crate) code: Vec<Inst>,
     pub(crate) operands: Vec<Reg>,
     pub(crate) sites: Vec<Site>,
+    /// Texts of the opcodes, which sites name.
+    pub(crate) opcodes: Vec<String>,
     /// Registers with one value for the whole run of a warp.
     pub(crate) fixed: Vec<FixedReg>,
     /// Rows of 32 words in a warp's register file.
@@ -135,6 +139,8 @@ pub(crate) struct Site {
     pub file: u32,
     /// Line in the source file.
     pub source_line: u32,
+    /// Index of the opcode's text.
+    pub opcode: u32,
 }
 
 /// What a fixed register holds.
