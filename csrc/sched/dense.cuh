@@ -26,6 +26,9 @@ public:
         return true;
     }
 
+    // Nothing of the layout can be wrong.
+    static MK_DEVICE void check(const abi::GemmParams&) {}
+
 private:
     const abi::GemmParams& p_;
     ClusterGrid grid_;

@@ -91,15 +91,12 @@ fn cpu_cases(options: &Options) -> Vec<NamedCase> {
 /// Stages for which the CUDA backend has no kernel yet: their cases are left out.
 const WITHOUT_CUDA_KERNEL: [&str; 3] = ["dispatch", "combine", "layer"];
 
-/// Cases of other stages that need one: products in BF16, grouped ones.
-const CASES_WITHOUT_CUDA_KERNEL: [&str; 7] = [
+/// Cases of other stages that need one: products in BF16, and those grouped along K.
+const CASES_WITHOUT_CUDA_KERNEL: [&str; 4] = [
     "bf16_products_of_every_shape_agree_with_f64",
     "grouped_rows_take_their_experts_weights",
-    "both_forms_of_the_contiguous_layout_agree",
     "masked_rows_beyond_the_count_are_left_alone",
-    "a_row_has_the_same_bits_in_any_company",
     "k_grouped_products_are_added_to_d",
-    "a_group_out_of_range_is_reported_and_zeroed",
 ];
 
 /// The CUDA backend on whatever the driver drives.

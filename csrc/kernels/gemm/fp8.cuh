@@ -24,13 +24,15 @@ struct Fp8TileChecks {
 
 // Registers of a thread: what a launch gives, shifted from the loads to the products.
 template <layout::GemmTile kTile>
-MK_DEVICE void take_registers(bool multiplies) {
-    if constexpr (kTile.num_math_warpgroups == 2) {
-        if (multiplies)
-            cuda::ptx::setmaxnreg_inc(cuda::ptx::n32_t<232>{});
-        else
-            cuda::ptx::setmaxnreg_dec(cuda::ptx::n32_t<40>{});
-    }
+MK_DEVICE void give_registers() {
+    if constexpr (kTile.num_math_warpgroups == 2)
+        cuda::ptx::setmaxnreg_dec(cuda::ptx::n32_t<40>{});
+}
+
+template <layout::GemmTile kTile>
+MK_DEVICE void take_registers() {
+    if constexpr (kTile.num_math_warpgroups == 2)
+        cuda::ptx::setmaxnreg_inc(cuda::ptx::n32_t<232>{});
 }
 
 // Scales of one stage that a thread of the products needs.
@@ -197,13 +199,18 @@ MK_DEVICE void gemm_fp8(const abi::GemmParams& p) {
     ptx::griddepcontrol_wait();
 
     const uint32_t warp = __shfl_sync(common::kFullWarp, threadIdx.x / 32, 0);
-    take_registers<kTile>(warp >= 4);
-    if (warp == 0)
-        load_tiles<kTile, Scheduler>(p, smem);
-    else if (warp == 1)
-        load_scales<kTile, Scheduler>(p, smem);
-    else if (warp >= 4)
+    if (warp < 4) {
+        give_registers<kTile>();
+        if (warp == 0)
+            load_tiles<kTile, Scheduler>(p, smem);
+        else if (warp == 1)
+            load_scales<kTile, Scheduler>(p, smem);
+        else if (warp == 2 and blockIdx.x == 0)
+            Scheduler::check(p);
+    } else {
+        take_registers<kTile>();
         multiply_blocks<kTile, Scheduler>(p, smem);
+    }
     // NOTE: the other CTA of a cluster may still load into this one's shared memory, or arrive at its barriers.
     ptx::cluster_sync();
 }
