@@ -73,10 +73,7 @@ impl<B: Backend> EpBuffer<B> {
         check::shape(OP, "y", &[num_rows, self.config.hidden], &[num_rows, width])?;
         check::contiguous_rows(OP, "y", y.layout())?;
         let needed = handle.state().num_rows;
-        if num_rows < needed {
-            let (arg, unit) = ("y", "rows");
-            return Err(Error::Capacity { op: OP, arg, needed, capacity: num_rows, unit });
-        }
+        check::capacity(OP, "y", needed, num_rows, "rows")?;
         let epoch = self.combine_epoch + 1;
         let args = CombineSendArgs { ep: self, epoch, state: handle.state(), y, weights };
         self.backend.combine_send(stream, args)?;

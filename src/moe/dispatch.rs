@@ -3,7 +3,8 @@
 //! Three stages. *Send* publishes this rank's tokens once, for all their experts. *Plan* waits for
 //! every rank's routing and gives each (token, expert) a row. *Receive* fills these rows.
 
-use super::buffer::{EpBuffer, WireFormat};
+use super::buffer::EpBuffer;
+use super::ep_config::WireFormat;
 use super::handle::{Handle, HandleState};
 use super::plan::{PlanArgs, PlanOut};
 use crate::backend::Backend;
@@ -241,15 +242,7 @@ impl<B: Backend> EpBuffer<B> {
             }
         };
         let capacity = self.config.num_max_tokens_per_rank;
-        if num_tokens > capacity {
-            return Err(Error::Capacity {
-                op: OP,
-                arg: "num_max_tokens_per_rank",
-                needed: num_tokens,
-                capacity,
-                unit: "tokens",
-            });
-        }
+        check::capacity(OP, "num_max_tokens_per_rank", num_tokens, capacity, "tokens")?;
         Ok(num_tokens)
     }
 
@@ -268,9 +261,7 @@ impl<B: Backend> EpBuffer<B> {
             }
         };
         let needed = pending.num_rows_to_provide(self)?;
-        if capacity < needed {
-            return Err(Error::Capacity { op: OP, arg: "rows", needed, capacity, unit: "rows" });
-        }
+        check::capacity(OP, "rows", needed, capacity, "rows")?;
         Ok(needed)
     }
 

@@ -8,9 +8,10 @@ use super::shared_mut::SharedMut;
 use super::simd::{Kernel, SimdLevel};
 use super::{Cpu, rows};
 use crate::error::Result;
-use crate::moe::buffer::{EpBuffer, Reduce, Signal};
 use crate::moe::combine::{CombineRecvArgs, CombineSendArgs, CombineWeights};
+use crate::moe::ep_layout::Signal;
 use crate::moe::handle::HandleState;
+use crate::moe::{EpBuffer, Reduce};
 use crate::num::bf16;
 
 const OP: &str = "combine";

@@ -7,10 +7,11 @@ use super::shared_mut::SharedMut;
 use super::simd::SimdLevel;
 use super::{Cpu, CpuStream, rows};
 use crate::error::{Error, Result};
-use crate::moe::buffer::{EpBuffer, MailboxHeader, MailboxLayout, Signal};
+use crate::moe::EpBuffer;
 use crate::moe::dispatch::{
     DispatchGatherArgs, DispatchRecvArgs, DispatchSendArgs, Routing, TokensMut, TokensRef,
 };
+use crate::moe::ep_layout::{MailboxHeader, MailboxLayout, Signal};
 use crate::moe::handle::HandleState;
 use crate::num::bf16;
 use crate::tensor::{Layout, TensorRef};

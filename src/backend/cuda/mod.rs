@@ -9,6 +9,8 @@ mod abi;
 mod driver;
 mod faults;
 mod gate;
+mod gemm;
+pub mod heuristics;
 mod kernels;
 mod params;
 mod plan;
@@ -51,6 +53,7 @@ struct Device {
     // NOTE: dropped before the context that they are loaded into.
     kernels: Kernels,
     context: Arc<Context>,
+    num_sms: usize,
 }
 
 impl Cuda {
@@ -84,7 +87,8 @@ impl Cuda {
 
     fn with_context(context: Arc<Context>) -> Result<Self> {
         let kernels = Kernels::load(&context)?;
-        Ok(Self { device: Arc::new(Device { kernels, context }) })
+        let num_sms = context.num_sms()?;
+        Ok(Self { device: Arc::new(Device { kernels, context, num_sms }) })
     }
 
     /// Enqueues on a stream that others own; `stream` is its `CUstream`.
@@ -139,6 +143,10 @@ impl Cuda {
 
     fn context(&self) -> &Arc<Context> {
         &self.device.context
+    }
+
+    fn num_sms(&self) -> usize {
+        self.device.num_sms
     }
 
     fn kernel(&self, op: &'static str, name: &str) -> Result<Kernel> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::driver::{Stream, read, write};
-use super::{Cuda, CudaBuffer, CudaEvent, CudaStream, gate, plan, quant, swiglu};
+use super::{Cuda, CudaBuffer, CudaEvent, CudaStream, gate, gemm, plan, quant, swiglu};
 use crate::backend::Backend;
 use crate::comm::World;
 use crate::error::{Error, Result};
@@ -24,7 +24,7 @@ use crate::moe::swiglu::{SwigluArgs, SwigluBackwardArgs, SwigluQuantizeArgs};
 pub enum CudaSymmetric {}
 
 /// What a stage without a kernel answers.
-fn no_kernel(op: &'static str) -> Error {
+pub fn no_kernel(op: &'static str) -> Error {
     let reason = "this stage has no kernel yet; the cpu backend has it".to_owned();
     Error::Unavailable { op, what: "the CUDA backend's kernel", reason }
 }
@@ -73,20 +73,24 @@ impl Backend for Cuda {
         Err(no_kernel("alloc_symmetric"))
     }
 
-    fn gemm_nt(&self, _: &CudaStream, _: GemmArgs<'_, Self>) -> Result<()> {
-        Err(no_kernel("gemm_nt"))
+    fn gemm_nt(&self, stream: &CudaStream, args: GemmArgs<'_, Self>) -> Result<()> {
+        gemm::dense(self, stream, args)
     }
 
     fn m_grouped_gemm_nt_contiguous(
         &self,
-        _: &CudaStream,
-        _: GroupedGemmArgs<'_, Self>,
+        stream: &CudaStream,
+        args: GroupedGemmArgs<'_, Self>,
     ) -> Result<()> {
-        Err(no_kernel("m_grouped_gemm_nt_contiguous"))
+        gemm::contiguous(self, stream, args)
     }
 
-    fn m_grouped_gemm_nt_masked(&self, _: &CudaStream, _: MaskedGemmArgs<'_, Self>) -> Result<()> {
-        Err(no_kernel("m_grouped_gemm_nt_masked"))
+    fn m_grouped_gemm_nt_masked(
+        &self,
+        stream: &CudaStream,
+        args: MaskedGemmArgs<'_, Self>,
+    ) -> Result<()> {
+        gemm::masked(self, stream, args)
     }
 
     fn k_grouped_gemm_nt_contiguous(

@@ -8,11 +8,15 @@ use std::time::Instant;
 use vgpu::{Fault, FaultKind, Launch, LaunchError, MemoryError, Span};
 
 use crate::context::Shared;
+use crate::counts;
 use crate::driver::driver;
 use crate::failure::{Failure, Result};
 use crate::graph::GraphExec;
+use crate::heap::GraphMemory;
 use crate::module::Function;
+use crate::remote::Remote;
 use crate::status::Status;
+use crate::value::{Until, Value};
 
 /// An operation in a stream or a graph.
 #[derive(Clone)]
@@ -27,8 +31,18 @@ pub enum Operation {
     Host(HostFunction),
     /// The time is taken.
     Stamp(Arc<OnceLock<Instant>>),
+    /// A graph's memory is allocated.
+    Alloc(GraphMemory),
     /// Device memory is given back.
     Free(u64),
+    /// A number in memory is waited for.
+    Await(Value, Until),
+    /// A number in memory is written.
+    Write(Value),
+    /// An event that other processes see has been passed.
+    Pass(Arc<Remote>, u64),
+    /// The record of another process's event is waited for.
+    AwaitEvent(Arc<Remote>, u64),
     /// A graph.
     Graph(Arc<GraphExec>),
     /// Nothing.
@@ -117,7 +131,8 @@ impl Operation {
     pub fn run_or_fail(&self, shared: &Shared) {
         let is_callback =
             matches!(self, Operation::Host(HostFunction { call: HostCall::Callback(..), .. }));
-        if shared.check().is_err() && !is_callback && !matches!(self, Operation::Stamp(_)) {
+        let is_event = matches!(self, Operation::Stamp(_) | Operation::Pass(..));
+        if shared.check().is_err() && !is_callback && !is_event {
             return;
         }
         if let Err(failure) = self.run(shared) {
@@ -138,7 +153,18 @@ impl Operation {
                 time.get_or_init(Instant::now);
                 Ok(())
             }
+            Operation::Alloc(memory) => driver()?.heap.alloc_for_graph(memory),
             Operation::Free(address) => driver()?.heap.free(*address),
+            Operation::Await(value, until) => value.wait(*until),
+            Operation::Write(value) => value.write(),
+            Operation::Pass(event, number) => {
+                event.pass(*number);
+                Ok(())
+            }
+            Operation::AwaitEvent(event, number) => {
+                event.wait(*number);
+                Ok(())
+            }
             Operation::Graph(graph) => {
                 graph.run(shared);
                 Ok(())
@@ -152,17 +178,20 @@ impl Operation {
 const WORKSPACE_BYTES: u64 = 256;
 
 fn run_kernel(function: &Function, launch: &Launch, shared: &Shared) -> Result<()> {
-    let (image, memory) = (&function.module.image, &driver()?.memory);
-    let report = if launch.cooperative {
-        let workspace = memory.alloc(function.module.device, WORKSPACE_BYTES)?;
-        memory.initialise(workspace, WORKSPACE_BYTES)?;
-        let report = image.launch(&function.name, &Launch { workspace, ..launch.clone() });
-        memory.free(workspace)?;
-        report
-    } else {
-        image.launch(&function.name, launch)
-    };
+    let (module, memory) = (&function.module, &driver()?.memory);
+    let mut launch = Launch { counts: counts::are_wanted(), ..launch.clone() };
+    if launch.cooperative {
+        launch.workspace = memory.alloc(module.device, WORKSPACE_BYTES)?;
+        memory.initialise(launch.workspace, WORKSPACE_BYTES)?;
+    }
+    let report = module.image.launch(&function.name, &launch);
+    if launch.cooperative {
+        memory.free(launch.workspace)?;
+    }
     let report = report.map_err(launch_failure)?;
+    if let Some(counts) = &report.counts {
+        counts::record(&function.name, module.device, &launch, counts);
+    }
     shared.print(&report.output);
     Ok(())
 }

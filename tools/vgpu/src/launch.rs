@@ -55,6 +55,8 @@ pub struct Launch {
     /// When asynchronous operations complete; `None` for what `VGPU_ASYNC` says
     /// ([`Asynchrony::from_env`]).
     pub asynchrony: Option<Asynchrony>,
+    /// What the launch does is counted: [`Report::counts`].
+    pub counts: bool,
     /// Mistakes that are looked for; `None` for what `VGPU_CHECK` says ([`Checks::from_env`]).
     pub checks: Option<Checks>,
     /// Tensor cores add FP8 products as Hopper is reported to: aligned to the largest term of an
@@ -75,6 +77,7 @@ impl Default for Launch {
             fuel: 10_000_000_000,
             workspace: 0,
             asynchrony: None,
+            counts: false,
             checks: None,
             truncates_fp8: false,
         }
@@ -84,8 +87,10 @@ impl Default for Launch {
 /// What a launch left behind, apart from the memory it wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// What it did.
-    pub counts: Counts,
+    /// Warp instructions, those that prepare operands and those that are repeated included.
+    pub instructions: u64,
+    /// What it did, if it was to be counted.
+    pub counts: Option<Counts>,
     /// What it printed.
     pub output: String,
 }
@@ -168,8 +173,9 @@ impl Image {
         let shape = shape(kernel, launch)?;
         let mut grid =
             Grid::new(&self.program, kernel, &self.memory, &self.globals, &shape, &launch.params);
-        let counts = grid.run()?;
-        Ok(Report { counts, output: grid.output })
+        grid.run()?;
+        let instructions = grid.executed.iter().sum();
+        Ok(Report { instructions, counts: grid.counts(), output: grid.output })
     }
 
     /// Checks a launch as [`Image::launch`] does, and runs nothing.
@@ -282,5 +288,6 @@ fn shape(kernel: &Kernel, launch: &Launch) -> Result<Shape, LaunchError> {
         asynchrony,
         checks,
         truncates_fp8: launch.truncates_fp8,
+        counts: launch.counts,
     })
 }

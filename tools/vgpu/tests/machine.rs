@@ -395,18 +395,6 @@ fn module_variables_have_values_and_addresses() {
     assert_eq!(gpu.download::<u32>(address, 4), [9, 2, 3, 0]);
 }
 
-#[test]
-fn counts_are_those_of_the_text() {
-    let gpu = Gpu::new(&kernel("ld.global.u32 %r1, [%a];\nst.global.u32 [%b], %r1;"));
-    let (a, b) = (gpu.upload(&[1u32]), gpu.upload(&[0u32]));
-    let counts = gpu.run("k", 2, 64, &[a, b]).counts;
-    // Four warps of six instructions: two parameters, tid, load, store, ret.
-    assert_eq!(counts.instructions, 24);
-    assert_eq!(counts.classes["memory"], 16);
-    assert_eq!(counts.bytes["global"], 2 * 128 * 4);
-    assert_eq!(counts.bytes["param"], 2 * 128 * 8);
-}
-
 /// A fault's kind for a body with one buffer of 16 bytes.
 fn fault(body: &str, threads: u32) -> vgpu::Fault {
     let gpu = Gpu::new(&kernel(body));

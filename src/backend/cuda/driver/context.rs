@@ -82,6 +82,11 @@ impl Context {
         Ok(usize::try_from(value).unwrap_or(0))
     }
 
+    /// Streaming multiprocessors of the device.
+    pub fn num_sms(&self) -> Result<usize> {
+        self.attribute(sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
+    }
+
     pub fn device_name(&self) -> Result<String> {
         call(OP, "cuDeviceGetName", result::device::get_name(self.device))
     }

@@ -158,6 +158,7 @@ impl Exec<'_, '_> {
 
     /// Starts a transfer; the launch's mode says whether it is over at once.
     pub(super) fn submit(&mut self, transfer: Transfer) -> Result<(), Trap> {
+        self.tally_transfer(&transfer);
         self.observe_transfer(&transfer)?;
         let at_once = match self.grid.shape.asynchrony {
             Asynchrony::Earliest => true,

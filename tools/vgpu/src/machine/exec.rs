@@ -154,6 +154,10 @@ impl<'g> Exec<'g, '_> {
                             return Ok((executed, false));
                         }
                         Flow::Wait(wait) => {
+                            if let Wait::Converge(_) | Wait::Registers { .. } = wait {
+                                // It will be run again, and is counted then.
+                                self.grid.executed[pc as usize] -= 1;
+                            }
                             self.put(pc, active, wait, turn);
                             mask &= !active;
                             pc += 1;
@@ -211,7 +215,12 @@ impl<'g> Exec<'g, '_> {
             Op::Warp(op) => self.warp_op(inst, op, active),
             Op::Barrier(op) => self.barrier(inst, op, active),
             Op::Mbarrier(op) => self.mbarrier(inst, op, active),
-            Op::Matrix(op) => self.matrix(inst, op, active),
+            Op::Matrix(op) => {
+                if active == self.warp.alive {
+                    self.tally_matrix(inst, op);
+                }
+                self.matrix(inst, op, active)
+            }
             Op::Async(op) => self.engine(inst, op, active),
             Op::SetRegisters(count) => self.set_registers(count, active),
             Op::Fence(fence) => {

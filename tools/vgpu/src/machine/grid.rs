@@ -3,6 +3,7 @@
 use super::Trap;
 use super::cluster::ClusterState;
 use super::exec::Exec;
+use super::tally::Row;
 use super::transfer::LateFault;
 use super::warp::{Wait, Warp};
 use crate::asynchrony::{Asynchrony, Dice};
@@ -46,6 +47,8 @@ pub(crate) struct Shape {
     pub asynchrony: Asynchrony,
     pub checks: Checks,
     pub truncates_fp8: bool,
+    /// Movements are counted.
+    pub counts: bool,
 }
 
 /// The allocations as of the last look.
@@ -111,7 +114,8 @@ pub(crate) struct Grid<'g> {
     pub check: Option<Box<GridCheck>>,
     /// Rounds in which time passed and nothing else happened.
     idle_rounds: u32,
-    bytes: [u64; 5],
+    /// What each instruction has moved, if the launch counts.
+    pub tally: Option<Vec<Row>>,
     clock: u64,
 }
 
@@ -160,13 +164,13 @@ impl<'g> Grid<'g> {
                 Box::new(GridCheck::new(shape.checks, threads))
             }),
             idle_rounds: 0,
-            bytes: [0; 5],
+            tally: shape.counts.then(|| vec![Row::default(); kernel.code.len()]),
             clock: 0,
         }
     }
 
     /// Runs the launch to its end.
-    pub(crate) fn run(&mut self) -> Result<Counts, Box<Fault>> {
+    pub(crate) fn run(&mut self) -> Result<(), Box<Fault>> {
         let counts = [0, 1, 2].map(|i| self.shape.grid[i] / self.shape.cluster[i]);
         let total = counts.iter().map(|n| u64::from(*n)).product::<u64>();
         let mut next = 0;
@@ -178,7 +182,7 @@ impl<'g> Grid<'g> {
                 next += 1;
             }
             if resident.is_empty() {
-                return Ok(self.counts());
+                return Ok(());
             }
             let mut executed = 0;
             for cluster in &mut resident {
@@ -310,12 +314,10 @@ impl<'g> Grid<'g> {
         self.clock += u64::from(nanoseconds.min(1_000_000)) * 7 / 4;
     }
 
-    pub(crate) fn count_bytes(&mut self, space: Space, active: u32, bytes: u64) {
-        self.bytes[space as usize] += u64::from(active.count_ones()) * bytes;
-    }
-
-    fn counts(&self) -> Counts {
-        Counts::new(self.program, self.kernel, &self.executed, self.bytes)
+    /// What the launch has done, if it counts.
+    pub(crate) fn counts(&self) -> Option<Counts> {
+        let tally = self.tally.as_ref()?;
+        Some(Counts::new(self.program, self.kernel, &self.executed, tally))
     }
 }
 

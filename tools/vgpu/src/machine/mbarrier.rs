@@ -261,6 +261,9 @@ impl Exec<'_, '_> {
         if done == active {
             return Ok(Flow::Next);
         }
+        if answered & !done != 0 {
+            self.tally_retry();
+        }
         if answered == active {
             return Ok(Flow::Yield);
         }

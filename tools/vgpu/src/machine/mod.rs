@@ -17,12 +17,14 @@ mod pointers;
 mod printf;
 mod registers;
 mod report;
+mod tally;
 mod tensor;
 mod transfer;
 mod warp;
 mod warp_ops;
 
 pub(crate) use grid::{Grid, Shape};
+pub(crate) use tally::{Place, Row};
 
 use crate::fault::FaultKind;
 

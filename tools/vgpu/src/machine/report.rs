@@ -1,9 +1,9 @@
 //! Faults with their places, and where waiting threads stand.
 
-use super::{Earlier, Trap};
 use super::cluster::ClusterState;
 use super::grid::{Cluster, Grid, split};
 use super::warp::{Wait, Warp};
+use super::{Earlier, Trap};
 use crate::fault::{Fault, FaultKind, Place, Related};
 
 /// A report of many warps names this many groups of threads, and counts the rest.

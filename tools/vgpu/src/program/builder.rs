@@ -23,6 +23,7 @@ pub(super) struct Builder<'p, 'a> {
     code: Vec<Inst>,
     operands: Vec<Reg>,
     sites: Vec<Site>,
+    opcodes: HashMap<&'p str, u32>,
     fixed: Vec<FixedReg>,
     fixed_index: HashMap<(Class, Fixed), Reg>,
     /// Registers so far, by class.
@@ -49,6 +50,7 @@ impl<'p, 'a> Builder<'p, 'a> {
             code: Vec::new(),
             operands: Vec::new(),
             sites: Vec::new(),
+            opcodes: HashMap::new(),
             fixed: Vec::new(),
             fixed_index: HashMap::new(),
             num_registers: [0; 4],
@@ -100,6 +102,7 @@ impl<'p, 'a> Builder<'p, 'a> {
             code: self.code,
             operands: self.operands,
             sites: self.sites,
+            opcodes: texts(self.opcodes),
             fixed: self.fixed,
             num_rows: allocation.num_rows,
             local_bytes: self.local_bytes.next_multiple_of(16),
@@ -164,6 +167,8 @@ impl<'p, 'a> Builder<'p, 'a> {
 
     fn instruction(&mut self, instruction: &'p Instruction<'a>) {
         self.line = instruction.line;
+        let next = self.opcodes.len() as u32;
+        self.site.opcode = *self.opcodes.entry(&instruction.opcode).or_insert(next);
         self.at_head = true;
         let result = self.guarded(instruction);
         self.guard = None;
@@ -347,6 +352,13 @@ impl Builder<'_, '_> {
         self.guard = guard;
         result
     }
+}
+
+/// The texts by their numbers.
+fn texts(numbers: HashMap<&str, u32>) -> Vec<String> {
+    let mut all: Vec<_> = numbers.into_iter().collect();
+    all.sort_unstable_by_key(|(_, number)| *number);
+    all.into_iter().map(|(text, _)| text.to_owned()).collect()
 }
 
 fn limits(function: &Function<'_>) -> Limits {

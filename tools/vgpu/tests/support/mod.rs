@@ -85,6 +85,7 @@ pub fn launch(blocks: u32, threads: u32, params: &[u64]) -> Launch {
         block: [threads, 1, 1],
         params: params.iter().flat_map(|param| param.to_le_bytes()).collect(),
         fuel: 20_000_000,
+        counts: true,
         checks: Some(Checks::ALL),
         ..Launch::default()
     }

@@ -136,8 +136,9 @@ impl Exec<'_, '_> {
         match self.cluster.barrier(address) {
             Ok(state) if state.bytes != 0 || pending => {
                 let bytes = state.bytes;
-                let message =
-                    format!("{what} the mbarrier at {address:#x}, to which {bytes} bytes are to come");
+                let message = format!(
+                    "{what} the mbarrier at {address:#x}, to which {bytes} bytes are to come"
+                );
                 let trap = Trap::misuse(message, lane as u32);
                 Err(trap.after("they were announced", last.unwrap_or(made).site()))
             }

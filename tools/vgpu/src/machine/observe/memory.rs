@@ -347,4 +347,3 @@ fn describe(place: Where, kind: Kind) -> String {
     };
     format!("{space} {kind}")
 }
-

@@ -79,8 +79,13 @@ impl Exec<'_, '_> {
         }
         if !matches!(fence, Fence::Memory(_)) {
             let number = self.warp.number as u16;
-            let mine = |made: &crate::check::Mark| made.warp == number && active >> made.lane & 1 == 1;
-            check.mbarriers.values_mut().filter(|it| mine(&it.made)).for_each(|it| it.is_fenced = true);
+            let mine =
+                |made: &crate::check::Mark| made.warp == number && active >> made.lane & 1 == 1;
+            check
+                .mbarriers
+                .values_mut()
+                .filter(|it| mine(&it.made))
+                .for_each(|it| it.is_fenced = true);
         }
     }
 }

@@ -209,11 +209,9 @@ impl Exec<'_, '_> {
             Where::Shared(at) => self.cluster.check.as_ref().and_then(|check| {
                 Some((check.initial.get((at >> 24) as usize)?, u64::from(at & 0x00ff_ffff)))
             }),
-            Where::Global(at) => self
-                .grid
-                .view
-                .region(at, bytes)
-                .and_then(|it| Some((it.initial()?, at - it.start))),
+            Where::Global(at) => {
+                self.grid.view.region(at, bytes).and_then(|it| Some((it.initial()?, at - it.start)))
+            }
         };
         if let Some((initial, from)) = initial {
             initial.set(from, bytes);

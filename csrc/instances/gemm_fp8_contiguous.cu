@@ -1,0 +1,11 @@
+// build: ptx=compute_90a
+// Products in E4M3, grouped along M, in the contiguous layout.
+#include "kernels/gemm/fp8.cuh"
+#include "sched/contiguous.cuh"
+
+using namespace moekit;
+
+constexpr layout::GemmTile kM128N128 = {128, 128, 2, false};
+
+MK_INSTANCE(gemm_fp8_contiguous_m128_n128, abi::GemmParams, kM128N128.num_threads(),
+            kernels::gemm_fp8<kM128N128, sched::Contiguous<128, 128>>)

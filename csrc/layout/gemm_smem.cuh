@@ -1,0 +1,65 @@
+// Where a product's tiles lie in shared memory: src/backend/cuda/gemm/tile.rs has the same sums, and a test compares.
+#pragma once
+
+#include "common/bits.cuh"
+
+namespace moekit::layout {
+
+// Shape of a CTA's block of D; all that a kernel is specialised on.
+struct GemmTile {
+    uint32_t block_m, block_n;     // tokens, weights
+    uint32_t num_math_warpgroups;  // share the block's 64-row slices of the product's M side
+    bool swaps_operands;           // whether weights are the M side of the product, and tokens the N side
+
+    MK_HOST_DEVICE constexpr uint32_t num_threads() const { return 128 * (1 + num_math_warpgroups); }
+    // Extents of the product that the tensor core sees.
+    MK_HOST_DEVICE constexpr uint32_t side_m() const { return swaps_operands ? block_n : block_m; }
+    MK_HOST_DEVICE constexpr uint32_t side_n() const { return swaps_operands ? block_m : block_n; }
+    // 64-row slices that each math warpgroup multiplies.
+    MK_HOST_DEVICE constexpr uint32_t num_slices() const { return side_m() / (64 * num_math_warpgroups); }
+};
+
+// Bytes of K in a stage: 128 values, as many as a scale covers.
+constexpr uint32_t kBlockKBytes = 128;
+// Columns of a box of D: 128 bytes of BF16, as far as the swizzle reaches.
+constexpr uint32_t kStoreColumns = 64;
+
+constexpr uint32_t greatest_common_divisor(uint32_t a, uint32_t b) {
+    return b == 0 ? a : greatest_common_divisor(b, a % b);
+}
+
+// Byte offsets from the start of shared memory, which is aligned to 1024.
+template <GemmTile kTile>
+struct GemmSmem {
+    // Columns of a block that surely share a scale of B, wherever the block starts.
+    static constexpr uint32_t kScaleColumns = greatest_common_divisor(kTile.block_n, 128);
+
+    static constexpr uint32_t kDBytes = kTile.block_m * kTile.block_n * 2;
+    static constexpr uint32_t kABytes = kTile.block_m * kBlockKBytes;
+    static constexpr uint32_t kBBytes = kTile.block_n * kBlockKBytes;
+    static constexpr uint32_t kNumBScales = kTile.block_n / kScaleColumns;
+    // One FP32 per row of A, then those of B.
+    static constexpr uint32_t kScaleBytes = (kTile.block_m * 4 + kNumBScales * 4 + 15) / 16 * 16;
+    // Full and empty.
+    static constexpr uint32_t kBarrierBytes = 2 * 8;
+
+    static constexpr uint32_t kD = 0;
+    static constexpr uint32_t kRing = (kDBytes + 1023) / 1024 * 1024;
+
+    MK_HOST_DEVICE static constexpr uint32_t a(uint32_t stage) { return kRing + stage * kABytes; }
+    MK_HOST_DEVICE static constexpr uint32_t b(uint32_t num_stages, uint32_t stage) {
+        return kRing + num_stages * kABytes + stage * kBBytes;
+    }
+    MK_HOST_DEVICE static constexpr uint32_t scales(uint32_t num_stages, uint32_t stage) {
+        return kRing + num_stages * (kABytes + kBBytes) + stage * kScaleBytes;
+    }
+    MK_HOST_DEVICE static constexpr uint32_t full(uint32_t num_stages, uint32_t stage) {
+        return scales(num_stages, num_stages) + stage * 8;
+    }
+    MK_HOST_DEVICE static constexpr uint32_t empty(uint32_t num_stages, uint32_t stage) {
+        return full(num_stages, num_stages) + stage * 8;
+    }
+    MK_HOST_DEVICE static constexpr uint32_t total(uint32_t num_stages) { return empty(num_stages, num_stages); }
+};
+
+}  // namespace moekit::layout

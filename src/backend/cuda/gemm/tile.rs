@@ -1,0 +1,73 @@
+//! The compiled tiles, and how their shared memory is divided: `csrc/layout/gemm_smem.cuh` has the same
+//! sums, and a test compares.
+
+/// Shape of a CTA's block of D; all that a kernel is specialised on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GemmTile {
+    /// Rows of D: tokens.
+    pub block_m: usize,
+    /// Columns of D: weights.
+    pub block_n: usize,
+    /// Warpgroups that multiply; one more loads.
+    pub num_math_warpgroups: usize,
+    /// Whether weights are the M side of the tensor core's products, and tokens their N side.
+    pub swaps_operands: bool,
+}
+
+/// Bytes of K in a stage.
+const BLOCK_K_BYTES: usize = 128;
+/// Most stages that a ring is given: more hide no further latency.
+pub const MAX_STAGES: usize = 16;
+
+/// Every tile that `csrc/instances` compiles for FP8, in each layout.
+pub const FP8_TILES: [GemmTile; 1] =
+    [GemmTile { block_m: 128, block_n: 128, num_math_warpgroups: 2, swaps_operands: false }];
+
+impl GemmTile {
+    /// Threads of a CTA.
+    pub const fn num_threads(&self) -> u32 {
+        128 * (1 + self.num_math_warpgroups as u32)
+    }
+
+    /// The end of the kernel's name, such as "m128_n64".
+    pub fn name(&self) -> String {
+        let prefix = if self.swaps_operands { "swapped_" } else { "" };
+        format!("{prefix}m{}_n{}", self.block_m, self.block_n)
+    }
+
+    /// Shared memory of a CTA whose ring has this many stages.
+    pub const fn shared_bytes(&self, num_stages: usize) -> usize {
+        const BARRIER_BYTES: usize = 2 * 8;
+        let d_bytes = (self.block_m * self.block_n * 2).next_multiple_of(1024);
+        let tile_bytes = (self.block_m + self.block_n) * BLOCK_K_BYTES;
+        let num_b_scales = self.block_n / greatest_common_divisor(self.block_n, 128);
+        let scale_bytes = (4 * (self.block_m + num_b_scales)).next_multiple_of(16);
+        d_bytes + num_stages * (tile_bytes + scale_bytes + BARRIER_BYTES)
+    }
+
+    /// The most stages that fit.
+    pub fn max_stages(&self, max_shared_bytes: usize) -> usize {
+        let fits = |num_stages: &usize| self.shared_bytes(*num_stages) <= max_shared_bytes;
+        (1..=MAX_STAGES).rev().find(fits).unwrap_or(1)
+    }
+}
+
+const fn greatest_common_divisor(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const H100: usize = 227 << 10;
+
+    #[test]
+    fn every_tile_has_a_ring_that_fits() {
+        for tile in FP8_TILES {
+            let num_stages = tile.max_stages(H100);
+            assert!(num_stages >= 3, "{tile:?} has {num_stages} stages");
+            assert!(tile.shared_bytes(num_stages) <= H100, "{tile:?}");
+        }
+    }
+}
