@@ -72,6 +72,14 @@ pub enum FaultKind {
     /// A barrier or warp instruction used against its rules.
     #[error("{0}")]
     Misuse(String),
+    /// Two instructions that must not meet: that of [`Fault::at`] and another one.
+    #[error("{message}\n  other: {other}")]
+    Conflict {
+        /// What is wrong.
+        message: String,
+        /// The other instruction.
+        other: Box<Place>,
+    },
     /// No warp can go on.
     #[error("deadlock: {}", .waiting.join("; "))]
     Deadlock {

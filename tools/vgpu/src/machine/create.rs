@@ -1,7 +1,10 @@
 //! Clusters, blocks and warps come to life.
 
 use super::cluster::{Barrier, ClusterState, Cta, NUM_BARRIERS};
+use super::flight::Flight;
 use super::grid::{Cluster, Grid, split};
+use super::operand::Pins;
+use super::products::Warpgroup;
 use super::registers::Registers;
 use super::warp::{Split, Wait, Warp};
 use crate::ops::{Class, LANES};
@@ -26,6 +29,8 @@ impl Grid<'_> {
                 barriers: [Barrier::default(); NUM_BARRIERS],
                 alive: threads,
                 free_registers: 0,
+                warpgroups: (0..threads.div_ceil(128)).map(|_| Warpgroup::default()).collect(),
+                pins: Pins::default(),
             });
         }
         let state = ClusterState {
@@ -36,6 +41,7 @@ impl Grid<'_> {
             pending: Vec::new(),
             turns: 0,
             progress: false,
+            other: None,
         };
         let mut warps = Vec::new();
         for rank in 0..num_ctas as usize {
@@ -68,8 +74,7 @@ impl Grid<'_> {
             cluster_phase: [0; 32],
             commits: [[0; 32]; 2],
             expired: 0,
-            products: Vec::new(),
-            products_committed: 0,
+            flight: Flight::new(self.kernel.traces_fences, self.kernel.num_rows),
             num_registers: self.kernel.registers_per_thread(),
         }
     }

@@ -3,6 +3,7 @@
 use super::Trap;
 use super::cluster::ClusterState;
 use super::exec::Exec;
+use super::multiply::Multiplier;
 use super::transfer::LateFault;
 use super::warp::{Wait, Warp};
 use crate::asynchrony::{Asynchrony, Dice};
@@ -95,6 +96,8 @@ pub(crate) struct Grid<'g> {
     pub output: String,
     /// Decides in random runs.
     pub dice: Dice,
+    /// The tensor cores.
+    pub multiplier: Multiplier,
     /// Rounds in which time passed and nothing else happened.
     idle_rounds: u32,
     bytes: [u64; 5],
@@ -138,6 +141,7 @@ impl<'g> Grid<'g> {
                 Asynchrony::Random(seed) => seed,
                 _ => 0,
             }),
+            multiplier: Multiplier::new(shape.truncates_fp8),
             idle_rounds: 0,
             bytes: [0; 5],
             clock: 0,
@@ -228,6 +232,17 @@ impl<'g> Grid<'g> {
     /// Completes what is due of a cluster's transfers; `idle` if none of its warps could go on.
     fn advance(&mut self, cluster: &mut Cluster, idle: bool) -> Result<(), LateFault> {
         let state = &mut cluster.state;
+        if matches!(self.shape.asynchrony, Asynchrony::Random(_)) {
+            for cta in &mut state.ctas {
+                for group in 0..cta.warpgroups.len() {
+                    if let Some(number) = cta.warpgroups[group].ready()
+                        && self.dice.roll(2) == 0
+                    {
+                        cta.form_product(group, number, &mut self.multiplier);
+                    }
+                }
+            }
+        }
         let view = &mut self.view;
         while state.alive() == 0 && !state.pending.is_empty() {
             state.finish(0, view)?;

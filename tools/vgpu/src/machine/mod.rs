@@ -7,19 +7,23 @@ mod cluster;
 mod create;
 mod engine;
 mod exec;
+mod flight;
 mod grid;
 mod lanes;
 mod matrix;
 mod mbarrier;
 mod multiply;
+mod operand;
 mod pointers;
 mod printf;
+mod products;
 mod registers;
 mod report;
 mod tensor;
 mod transfer;
 mod warp;
 mod warp_ops;
+mod wgmma;
 
 pub(crate) use grid::{Grid, Shape};
 

@@ -24,7 +24,15 @@ impl Grid<'_> {
         let thread = split((warp.index * 32 + trap.lane).into(), self.shape.block);
         let block = state.ctas[warp.cta].position;
         let at = Some(self.place(pc, block, thread));
-        Box::new(Fault { kernel: self.kernel.name.clone(), kind: trap.kind, at })
+        let kind = match (state.other, trap.kind) {
+            (Some(other), FaultKind::Misuse(message)) => {
+                let thread = split((other.warp * 32 + other.lane).into(), self.shape.block);
+                let place = self.place(other.pc, state.ctas[other.cta].position, thread);
+                FaultKind::Conflict { message, other: Box::new(place) }
+            }
+            (_, kind) => kind,
+        };
+        Box::new(Fault { kernel: self.kernel.name.clone(), kind, at })
     }
 
     fn place(&self, pc: u32, block: [u32; 3], thread: [u32; 3]) -> Place {
@@ -91,6 +99,13 @@ fn reason(wait: &Wait, state: &mut ClusterState, warp: &Warp) -> String {
             };
             let parity = u32::from(phase);
             format!("wait for phase {parity} of the mbarrier at {address:#x}, where {what}")
+        }
+        Wait::Product { number } => {
+            let group = &state.ctas[warp.cta].warpgroups[warp.index as usize / 4];
+            let missing = group.missing(number);
+            format!(
+                "wait for product {number} of their warpgroup, not issued by its warps {missing:?}"
+            )
         }
         Wait::Registers { count } => {
             let free = state.ctas[warp.cta].free_registers;
