@@ -120,9 +120,7 @@ impl ClusterState {
             .map_err(|message| FaultKind::Misuse(format!("{message} (at {address:#x})")))?;
         if after.settle() {
             self.progress = true;
-            if let Some(check) = &mut self.check {
-                check.end_phase(address);
-            }
+            self.observe_phase(address)?;
         }
         self.set_barrier_word(address, after.encode())?;
         Ok(before.encode())

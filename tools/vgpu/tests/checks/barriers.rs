@@ -24,7 +24,9 @@ fn an_mbarrier_is_made_before_it_is_used() {
 
 #[test]
 fn an_mbarrier_is_not_overwritten_while_it_is_valid() {
-    let body = |before: &str| format!("{}@!%p7 bra $end;\n{before}\nst.shared.u32 [bar], 1;\n$end:", make(1));
+    let body = |before: &str| {
+        format!("{}@!%p7 bra $end;\n{before}\nst.shared.u32 [bar], 1;\n$end:", make(1))
+    };
     BLOCK.finds(&body(""), "over a valid mbarrier", "st.shared.u32", "mbarrier.init");
     BLOCK.passes(&body("mbarrier.inval.shared.b64 [bar];"));
 }
@@ -42,9 +44,15 @@ fn bytes_that_never_come_are_told_at_the_end() {
     };
     let waits = "have ended and the mbarrier at 0x1400 waits for 16 bytes";
     BLOCK.finds(&body(144, ""), waits, "", "mbarrier.init");
+    BLOCK.finds(&body(112, ""), "0x1400 has got 16 bytes too many", "", "mbarrier.init");
     BLOCK.passes(&body(128, ""));
     let inval = "mbarrier.inval.shared.b64 [bar];";
-    BLOCK.finds(&body(144, inval), "mbarrier.inval of the mbarrier", "mbarrier.inval", "cp.async.bulk");
+    BLOCK.finds(
+        &body(144, inval),
+        "mbarrier.inval of the mbarrier",
+        "mbarrier.inval",
+        "cp.async.bulk",
+    );
     BLOCK.passes(&body(128, &format!("{}{inval}", wait("w", 0))));
 }
 
@@ -69,7 +77,12 @@ fn arrivals_beyond_the_count_are_named() {
     WARP.passes(&body(32));
     let twice = "mbarrier.arrive.shared::cta.b64 _, [bar], 3;";
     let beyond = format!("{}@%p7 {twice}", make(2));
-    WARP.finds(&beyond, "3 arrivals at an mbarrier that waits for 2", "mbarrier.arrive", "mbarrier.init");
+    WARP.finds(
+        &beyond,
+        "3 arrivals at an mbarrier that waits for 2",
+        "mbarrier.arrive",
+        "mbarrier.init",
+    );
 }
 
 #[test]

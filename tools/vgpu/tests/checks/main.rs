@@ -63,7 +63,9 @@ impl Shape {
     /// this order or, with some schedules, the other way round.
     fn finds(&self, body: &str, message: &str, at: &str, earlier: &str) {
         for mode in MODES {
-            let Err(fault) = self.run(body, mode) else { panic!("{mode:?}: nothing was found\n{body}") };
+            let Err(fault) = self.run(body, mode) else {
+                panic!("{mode:?}: nothing was found\n{body}")
+            };
             assert!(fault.to_string().contains(message), "{mode:?}: {fault}");
             let place = &fault.at.as_ref().expect("a place").instruction;
             let related: Vec<&str> =

@@ -32,7 +32,9 @@ fn a_proxy_fence_lies_between_stores_and_a_copy() {
 
 #[test]
 fn a_copys_source_stays_until_it_was_read() {
-    let rewrite = |wait: &str| send("fence.proxy.async;\nbar.sync 0;", &format!("{wait}\nst.shared.u32 [tile], 1;"));
+    let rewrite = |wait: &str| {
+        send("fence.proxy.async;\nbar.sync 0;", &format!("{wait}\nst.shared.u32 [tile], 1;"))
+    };
     let message = "races with an asynchronous read that this thread does not know to have ended";
     BLOCK.finds(&rewrite(""), message, "st.shared.u32 [tile], 1", "cp.async.bulk.global");
     BLOCK.finds(
@@ -48,7 +50,12 @@ fn a_copys_source_stays_until_it_was_read() {
         send("fence.proxy.async;\nbar.sync 0;", &format!("{wait}\n{read}"))
     };
     let early = "races with an asynchronous write";
-    BLOCK.finds(&back("cp.async.bulk.wait_group.read 0;"), early, "ld.global.u32", "cp.async.bulk.global");
+    BLOCK.finds(
+        &back("cp.async.bulk.wait_group.read 0;"),
+        early,
+        "ld.global.u32",
+        "cp.async.bulk.global",
+    );
     BLOCK.passes(&back(WAIT));
 }
 
@@ -122,5 +129,10 @@ fn reductions_by_copies_meet_atomics() {
         )
     };
     WARP.passes(&body("red.global.add.u32 [%a], 1;"));
-    WARP.finds(&body("st.global.u32 [%a], 1;"), "races with", "st.global.u32", "cp.reduce.async.bulk");
+    WARP.finds(
+        &body("st.global.u32 [%a], 1;"),
+        "races with",
+        "st.global.u32",
+        "cp.reduce.async.bulk",
+    );
 }

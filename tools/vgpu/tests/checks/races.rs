@@ -22,7 +22,9 @@ fn words_are_exchanged_within_a_block_at_a_barrier() {
     BLOCK.finds(&exchange("", 32), race, "ld.shared.u32", "st.shared.u32");
     // A barrier of the warp does not order the block.
     BLOCK.finds(&exchange("bar.warp.sync -1;", 32), race, "ld.shared.u32", "st.shared.u32");
-    for good in ["bar.sync 0;", "bar.sync 3, 64;", "barrier.sync 0;", "bar.red.popc.u32 %r9, 0, %p7;"] {
+    for good in
+        ["bar.sync 0;", "bar.sync 3, 64;", "barrier.sync 0;", "bar.red.popc.u32 %r9, 0, %p7;"]
+    {
         BLOCK.passes(&exchange(good, 32));
     }
 }
@@ -56,7 +58,12 @@ fn threads_of_one_instruction_may_write_the_same_but_no_different_values() {
     WARP.passes("st.shared.u32 [tile], 5;\nld.shared.u32 %r1, [tile];\nadd.u32 %r1, %r1, 1;");
     // Other warps that store what is there already do no harm either.
     BLOCK.passes("st.shared.u32 [tile], 5;");
-    BLOCK.finds("shr.u32 %r1, %tid, 5;\nst.shared.u32 [tile], %r1;", race, "st.shared.u32", "st.shared");
+    BLOCK.finds(
+        "shr.u32 %r1, %tid, 5;\nst.shared.u32 [tile], %r1;",
+        race,
+        "st.shared.u32",
+        "st.shared",
+    );
 }
 
 #[test]
@@ -172,7 +179,12 @@ fn the_clusters_barrier_orders_its_blocks() {
     let meet = "barrier.cluster.arrive;\nbarrier.cluster.wait;";
     CLUSTER.passes(&body(meet));
     let relaxed = "nanosleep.u32 10;\nbarrier.cluster.arrive.relaxed;\nbarrier.cluster.wait;";
-    CLUSTER.finds(&body(relaxed), "races with an earlier write", "ld.shared::cluster", "st.shared.u32");
+    CLUSTER.finds(
+        &body(relaxed),
+        "races with an earlier write",
+        "ld.shared::cluster",
+        "st.shared.u32",
+    );
 }
 
 #[test]

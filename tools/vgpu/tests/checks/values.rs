@@ -10,7 +10,12 @@ fn global_memory_has_values_once_somebody_wrote_it() {
     };
     let message = "global read of 4 bytes at";
     WARP.finds(&body("", "%b+8"), message, "ld.global.u32", "");
-    WARP.finds(&body("@%p7 st.global.u16 [%b+8], 1;", "%b+8"), "byte 10 of the 4096", "ld.global", "");
+    WARP.finds(
+        &body("@%p7 st.global.u16 [%b+8], 1;", "%b+8"),
+        "byte 10 of the 4096",
+        "ld.global",
+        "",
+    );
     WARP.passes(&body("@%p7 st.global.u32 [%b+8], 1;", "%b+8"));
     WARP.passes(&body("", "%a+8"));
     let atomic = "@%p7 atom.global.add.u32 %r1, [%b], 1;\nadd.u32 %r1, %r1, 1;";
@@ -21,7 +26,12 @@ fn global_memory_has_values_once_somebody_wrote_it() {
 fn shared_memory_has_no_values_at_the_start() {
     let message = "that nobody has written: byte 4 of block (0, 0, 0)'s shared memory";
     let read = "ld.shared.v2.u32 {%r1, %r2}, [tile];\nadd.u32 %r1, %r1, %r2;";
-    BLOCK.finds(&format!("@%p7 st.shared.u32 [tile], 1;\nbar.sync 0;\n{read}"), message, "ld.shared", "");
+    BLOCK.finds(
+        &format!("@%p7 st.shared.u32 [tile], 1;\nbar.sync 0;\n{read}"),
+        message,
+        "ld.shared",
+        "",
+    );
     BLOCK.passes(&format!("@%p7 st.shared.u64 [tile], %rd1;\nbar.sync 0;\n{read}"));
 }
 
@@ -62,10 +72,8 @@ fn freed_memory_is_named() {
 
 #[test]
 fn variables_are_named_near_an_access_out_of_bounds() {
-    let text = kernel("", "@%p7 ld.global.u32 %r1, [table+40];").replace(
-        ".entry",
-        ".global .align 4 .b8 table[40];\n.entry",
-    );
+    let text = kernel("", "@%p7 ld.global.u32 %r1, [table+40];")
+        .replace(".entry", ".global .align 4 .b8 table[40];\n.entry");
     let gpu = Gpu::new(&text);
     let fault = gpu.fault("k", 1, 32, &[0, 0]).to_string();
     assert!(fault.contains("byte 40 of the 40 bytes") && fault.contains("(`table`)"), "{fault}");
