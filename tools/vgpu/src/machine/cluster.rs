@@ -53,6 +53,8 @@ pub(crate) struct Cta {
     pub barriers: [Barrier; NUM_BARRIERS],
     /// Threads that have not ended.
     pub alive: u32,
+    /// It has executed `griddepcontrol.launch_dependents`.
+    pub lets_dependents_begin: bool,
     /// Registers that `setmaxnreg` has given back, in units of one per warp.
     pub free_registers: u32,
 }

@@ -25,6 +25,7 @@ impl Grid<'_> {
                 shared_bytes: shape.shared_bytes,
                 barriers: [Barrier::default(); NUM_BARRIERS],
                 alive: threads,
+                lets_dependents_begin: false,
                 free_registers: 0,
             });
         }

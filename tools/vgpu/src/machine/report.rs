@@ -92,6 +92,7 @@ fn reason(wait: &Wait, state: &mut ClusterState, warp: &Warp) -> String {
             let parity = u32::from(phase);
             format!("wait for phase {parity} of the mbarrier at {address:#x}, where {what}")
         }
+        Wait::Grid => "wait for the end of the grid in front".to_owned(),
         Wait::Registers { count } => {
             let free = state.ctas[warp.cta].free_registers;
             format!("wait for {count} more registers per thread, of which the block has {free}")

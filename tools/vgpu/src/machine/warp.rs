@@ -18,6 +18,8 @@ pub(crate) enum Wait {
     Cluster { phase: u32 },
     /// The phase of a parity must end at the mbarrier of a shared address.
     Mbarrier { address: u32, phase: bool },
+    /// `griddepcontrol.wait`: the grid in front must end.
+    Grid,
     /// `setmaxnreg`: the CTA must have so many registers left.
     Registers { count: u32 },
 }
