@@ -94,9 +94,13 @@ struct Fp8Math {
                 mma::start_block<kN>(sum, mma::k_major_descriptor(a_smem), b);
                 ptx::wgmma_wait_group<0>();
                 ptx::wgmma_pin(sum);
-                // NOTE: the scales are in registers by now: the stage may be filled again.
-                if (slice + 1 == kSlices and releases)
-                    ptx::mbarrier_arrive_cluster(peer_empty + 8 * ring.stage);
+                if (slice + 1 == kSlices) {
+                    // NOTE: an arrival releases the reads of its own lane alone, so the warp meets first. The
+                    // scales are in registers by now: the stage may be filled again.
+                    __syncwarp();
+                    if (releases)
+                        ptx::mbarrier_arrive_cluster(peer_empty + 8 * ring.stage);
+                }
                 mma::promote<kN, Smem::kScaleColumns>(accum[slice], sum, scales.a[slice], scales.b);
             }
         }
