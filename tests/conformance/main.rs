@@ -113,7 +113,7 @@ fn cpu_cases(options: &Options) -> Vec<NamedCase> {
 }
 
 /// Stages for which the CUDA backend has no kernel yet: their cases are left out.
-const WITHOUT_CUDA_KERNEL: [&str; 3] = ["dispatch", "combine", "layer"];
+const WITHOUT_CUDA_KERNEL: [&str; 0] = [];
 
 /// Cases of other stages that need one: products in BF16, and those grouped along K.
 const CASES_WITHOUT_CUDA_KERNEL: [&str; 4] = [

@@ -11,6 +11,7 @@ mod faults;
 mod gate;
 mod gemm;
 pub mod heuristics;
+mod host_ep;
 mod kernels;
 mod params;
 mod plan;
@@ -26,8 +27,8 @@ use crate::error::Result;
 use driver::{Context, Kernel, Kernels, Stream};
 
 pub use driver::{CudaBuffer, CudaEvent, CudaGraph, Swizzle, TensorMap, TensorMapDesc};
+pub use host_ep::CudaSymmetric;
 pub use kernels::{KERNEL_MODULES, KernelModule, NVCC_VERSION};
-pub use stages::CudaSymmetric;
 pub use stream::CudaStream;
 
 /// The CUDA backend on one device. Clones share its context and kernels.
