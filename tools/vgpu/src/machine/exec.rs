@@ -64,6 +64,14 @@ impl<'g> Exec<'g, '_> {
                     }
                     continue;
                 }
+                Wait::Product { number } => {
+                    let group = self.warp.index as usize / 4;
+                    let group = &self.cluster.ctas[self.warp.cta].warpgroups[group];
+                    if group.missing(number).is_empty() {
+                        self.warp.splits[i].wait = Wait::Ready;
+                    }
+                    continue;
+                }
                 Wait::Registers { count } => {
                     if self.cluster.ctas[self.warp.cta].free_registers >= count {
                         self.warp.splits[i].wait = Wait::Ready;
@@ -89,6 +97,7 @@ impl<'g> Exec<'g, '_> {
         let kernel = self.kernel;
         let mut stop = self.warp.next_stop(pc);
         let mut executed = 0;
+        let mut watched = self.warp.flight.is_watched();
         loop {
             if pc >= stop {
                 self.put(pc, mask, Wait::Ready, turn);
@@ -108,6 +117,10 @@ impl<'g> Exec<'g, '_> {
                     mask & if guard.negated { !bits } else { bits }
                 }
             };
+            if watched && active != 0 {
+                self.pc = pc;
+                self.watch(inst, active)?;
+            }
             match inst.op {
                 _ if active == 0 => pc += 1,
                 Op::Map(run) => {
@@ -137,7 +150,8 @@ impl<'g> Exec<'g, '_> {
                     }
                 }
                 Op::Exit => {
-                    self.end_threads(active);
+                    self.pc = pc;
+                    self.end_threads(active)?;
                     mask &= !active;
                     if mask == 0 {
                         return Ok((executed, true));
@@ -172,6 +186,7 @@ impl<'g> Exec<'g, '_> {
                         return Ok((executed, true));
                     }
                     stop = self.warp.next_stop(pc - 1);
+                    watched = self.warp.flight.is_watched();
                 }
             }
         }
@@ -192,8 +207,11 @@ impl<'g> Exec<'g, '_> {
         self.put(pc, mask, Wait::Ready, self.warp.turns);
     }
 
-    fn end_threads(&mut self, mask: u32) {
+    fn end_threads(&mut self, mask: u32) -> Result<(), Trap> {
         self.warp.alive &= !mask;
+        if self.warp.alive == 0 {
+            self.check_landed(mask.trailing_zeros())?;
+        }
         self.cluster.progress = true;
         self.warp.retry();
         let cta = &mut self.cluster.ctas[self.warp.cta];
@@ -203,6 +221,7 @@ impl<'g> Exec<'g, '_> {
             barrier.try_complete(alive);
         }
         self.cluster.try_complete();
+        Ok(())
     }
 
     /// Everything but rows, jumps and ends.

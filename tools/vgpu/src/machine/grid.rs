@@ -3,6 +3,7 @@
 use super::Trap;
 use super::cluster::ClusterState;
 use super::exec::Exec;
+use super::multiply::Multiplier;
 use super::tally::Row;
 use super::transfer::LateFault;
 use super::warp::{Wait, Warp};
@@ -112,6 +113,8 @@ pub(crate) struct Grid<'g> {
     pub dice: Dice,
     /// What the checkers know, if any look.
     pub check: Option<Box<GridCheck>>,
+    /// The tensor cores.
+    pub multiplier: Multiplier,
     /// Rounds in which time passed and nothing else happened.
     idle_rounds: u32,
     /// What each instruction has moved, if the launch counts.
@@ -163,6 +166,7 @@ impl<'g> Grid<'g> {
                 let threads = shape.block.iter().product();
                 Box::new(GridCheck::new(shape.checks, threads))
             }),
+            multiplier: Multiplier::new(shape.truncates_fp8),
             idle_rounds: 0,
             tally: shape.counts.then(|| vec![Row::default(); kernel.code.len()]),
             clock: 0,
@@ -253,6 +257,17 @@ impl<'g> Grid<'g> {
     /// Completes what is due of a cluster's transfers; `idle` if none of its warps could go on.
     fn advance(&mut self, cluster: &mut Cluster, idle: bool) -> Result<(), LateFault> {
         let state = &mut cluster.state;
+        if matches!(self.shape.asynchrony, Asynchrony::Random(_)) {
+            for cta in &mut state.ctas {
+                for group in 0..cta.warpgroups.len() {
+                    if let Some(number) = cta.warpgroups[group].ready()
+                        && self.dice.roll(2) == 0
+                    {
+                        cta.form_product(group, number, &mut self.multiplier);
+                    }
+                }
+            }
+        }
         let view = &mut self.view;
         while state.alive() == 0 && !state.pending.is_empty() {
             state.finish(0, view)?;
