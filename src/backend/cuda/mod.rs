@@ -16,6 +16,7 @@ mod kernels;
 mod params;
 mod plan;
 mod quant;
+mod sharing;
 mod stages;
 mod stream;
 mod swiglu;
@@ -26,7 +27,10 @@ use std::sync::Arc;
 use crate::error::Result;
 use driver::{Context, Kernel, Kernels, Stream};
 
-pub use driver::{CudaBuffer, CudaEvent, CudaGraph, Swizzle, TensorMap, TensorMapDesc};
+pub use driver::{
+    CudaBuffer, CudaEvent, CudaGraph, HandleKind, IpcBuffer, IpcHandle, MemoryHandle, SharedBuffer,
+    Swizzle, TensorMap, TensorMapDesc,
+};
 pub use host_ep::CudaSymmetric;
 pub use kernels::{KERNEL_MODULES, KernelModule, NVCC_VERSION};
 pub use stream::CudaStream;

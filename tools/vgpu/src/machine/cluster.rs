@@ -57,6 +57,8 @@ pub(crate) struct Cta {
     /// Threads, and how many of them have not ended.
     pub num_threads: u32,
     pub alive: u32,
+    /// It has executed `griddepcontrol.launch_dependents`.
+    pub lets_dependents_begin: bool,
     /// Registers that `setmaxnreg` has given back, in units of one per warp.
     pub free_registers: u32,
     /// Four warps each.

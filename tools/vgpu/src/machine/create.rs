@@ -30,6 +30,7 @@ impl Grid<'_> {
                 barriers: [Barrier::default(); NUM_BARRIERS],
                 num_threads: threads,
                 alive: threads,
+                lets_dependents_begin: false,
                 free_registers: 0,
                 warpgroups: (0..threads.div_ceil(128)).map(|_| Warpgroup::default()).collect(),
                 pins: Pins::default(),

@@ -5,6 +5,7 @@ use super::grid::Grid;
 use super::warp::{Split, Wait, Warp};
 use super::{Flow, Trap};
 use crate::fault::FaultKind;
+use crate::overlap::GridEnd;
 use crate::program::inst::{BarrierOp, Op};
 use crate::program::{Inst, Kernel, Reg};
 
@@ -68,6 +69,12 @@ impl<'g> Exec<'g, '_> {
                     let group = self.warp.index as usize / 4;
                     let group = &self.cluster.ctas[self.warp.cta].warpgroups[group];
                     if group.missing(number).is_empty() {
+                        self.warp.splits[i].wait = Wait::Ready;
+                    }
+                    continue;
+                }
+                Wait::Grid => {
+                    if self.grid.shape.front.as_ref().is_none_or(GridEnd::has_come) {
                         self.warp.splits[i].wait = Wait::Ready;
                     }
                     continue;
@@ -168,7 +175,7 @@ impl<'g> Exec<'g, '_> {
                             return Ok((executed, false));
                         }
                         Flow::Wait(wait) => {
-                            if let Wait::Converge(_) | Wait::Registers { .. } = wait {
+                            if let Wait::Converge(_) | Wait::Registers { .. } | Wait::Grid = wait {
                                 // It will be run again, and is counted then.
                                 self.grid.executed[pc as usize] -= 1;
                             }
@@ -261,6 +268,15 @@ impl<'g> Exec<'g, '_> {
                 let time = self.warp.registers.r32(self.used(inst, 0))[lane as usize];
                 self.grid.sleep(time);
                 Ok(Flow::Yield)
+            }
+            Op::GridWait => Ok(match &self.grid.shape.front {
+                Some(front) if !front.has_come() => Flow::Wait(Wait::Grid),
+                _ => Flow::Next,
+            }),
+            Op::LaunchDependents => {
+                self.cta().lets_dependents_begin = true;
+                self.grid.lets_dependents_begin = true;
+                Ok(Flow::Next)
             }
             Op::Printf => self.printf(inst, active),
             Op::AssertFail => Err(self.assert_fail(inst, active)),

@@ -129,6 +129,7 @@ fn reason(wait: &Wait, state: &mut ClusterState, warp: &Warp) -> String {
                 "wait for product {number} of their warpgroup, not issued by its warps {missing:?}"
             )
         }
+        Wait::Grid => "wait for the end of the grid in front".to_owned(),
         Wait::Registers { count } => {
             let free = state.ctas[warp.cta].free_registers;
             format!("wait for {count} more registers per thread, of which the block has {free}")
