@@ -1,9 +1,9 @@
 //! Matrix products, at the shapes for which DeepGEMM has published rates.
 
-use moekit::backend::cuda::heuristics::{GemmKind, GemmShape, PUBLISHED, PublishedProduct};
+use moekit::backend::cuda::heuristics::{PUBLISHED, PublishedProduct};
 use moekit::gemm::{
-    GemmOut, GroupRows, MaskedRows, fp8_gemm_nt, m_grouped_fp8_gemm_nt_contiguous,
-    m_grouped_fp8_gemm_nt_masked,
+    GemmKind, GemmOut, GemmShape, GroupRows, MaskedRows, fp8_gemm_nt,
+    m_grouped_fp8_gemm_nt_contiguous, m_grouped_fp8_gemm_nt_masked,
 };
 use moekit::num::{E4M3, bf16, ceil_div};
 use moekit::tensor::{QuantTensor, Tensor};

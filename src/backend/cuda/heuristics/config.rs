@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::shape::{GemmFormat, GemmKind, GemmOutFormat, GemmShape};
 use super::tile::GemmTile;
+use crate::gemm::{GemmFormat, GemmKind, GemmOutFormat, GemmShape};
 use crate::num::align;
 
 /// CTAs that share loads by multicast.

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::shape::{GemmFormat, GemmKind};
+use crate::gemm::{GemmFormat, GemmKind};
 
 /// The part of D that a CTA computes at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
