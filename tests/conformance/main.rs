@@ -10,6 +10,7 @@ mod dispatch;
 mod dispatch_edges;
 mod gate;
 mod gemm;
+mod gemm_groups;
 mod json;
 mod layer;
 #[path = "../common/moe_model.rs"]
@@ -42,7 +43,7 @@ fn stages<B: Backend>() -> Vec<(&'static str, Vec<Case<B>>)> {
         ("combine", combine::cases()),
         ("quant", [quant::cases(), quant_layout::cases()].concat()),
         ("swiglu", swiglu::cases()),
-        ("gemm", gemm::cases()),
+        ("gemm", [gemm::cases(), gemm_groups::cases()].concat()),
         ("layer", layer::cases()),
     ]
 }
