@@ -270,7 +270,8 @@ fn broken_offsets_are_reported_and_clipped<B: Backend>(backend: &B) {
     let operands =
         Operands { a: fp8_rows(backend, &a), b: fp8_stack(backend, &[b.clone(), b]), m, n };
     // What is wrong, and the rows that still hold tokens.
-    let cases: [([i32; 3], [i32; 2], &str, &[usize]); 3] = [
+    type Broken = ([i32; 3], [i32; 2], &'static str, &'static [usize]);
+    let cases: [Broken; 3] = [
         ([0, 5, 13], [5, 2], "13 at group 1", &[0, 1, 2, 3, 4, 5, 6]),
         ([-4, 2, 12], [2, 9], "-4 at group 0", &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]),
         ([0, 4, 2], [5, 0], "5 at group 0", &[0, 1, 2, 3]),

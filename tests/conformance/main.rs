@@ -10,6 +10,7 @@ mod dispatch;
 mod dispatch_edges;
 mod gate;
 mod gemm;
+mod gemm_configs;
 mod gemm_groups;
 mod json;
 mod layer;
@@ -124,11 +125,16 @@ const CASES_WITHOUT_CUDA_KERNEL: [&str; 4] = [
     "k_grouped_products_are_added_to_d",
 ];
 
-/// The CUDA backend on whatever the driver drives.
+/// The CUDA backend on whatever the driver drives, and its products once more with every compiled kernel.
 fn cuda_cases(cuda: &Cuda, options: &Options) -> Vec<NamedCase> {
     let mut cases = named_cases(&options.backend, cuda, options);
+    for (name, config) in gemm_configs::all() {
+        let prefix = format!("{}-{name}", options.backend);
+        let with_config = named_cases(&prefix, &cuda.with_gemm_config(config), options);
+        cases.extend(with_config.into_iter().filter(|case| case.stage == "gemm"));
+    }
     cases.retain(|case| {
-        let is_left_out = |name: &&str| case.name.ends_with(*name);
+        let is_left_out = |name: &str| case.name.ends_with(name);
         !WITHOUT_CUDA_KERNEL.contains(&case.stage)
             && !CASES_WITHOUT_CUDA_KERNEL.iter().any(|name| is_left_out(name))
     });

@@ -53,16 +53,16 @@ struct Fp8Math {
         return at.group_idx * kSlices * 64 + at.warp_in_group * 16 + common::lane_idx() / 4;
     }
 
-    MK_DEVICE void multiply(common::RingState& ring, float (&accum)[kSlices][kN / 2]) const {
+    MK_DEVICE void multiply(GemmRing<kTile>& ring, float (&accum)[kSlices][kN / 2]) const {
         const abi::GemmParams& p = at.p;
-        const uint32_t smem = at.smem, first_slice = at.group_idx * kSlices, row = first_row();
+        const uint32_t first_slice = at.group_idx * kSlices, row = first_row();
         for (uint32_t k = 0; k < p.k; k += common::kGranK, ring.advance()) {
             ring.wait_full();
-            const Fp8Scales<kTile> scales(smem + Smem::scales(ring.stage), row);
-            const uint64_t b = mma::k_major_descriptor(smem + Smem::b(ring.stage));
+            const Fp8Scales<kTile> scales(ring.data() + Smem::kScales, row);
+            const uint64_t b = mma::k_major_descriptor(ring.data() + Smem::kB);
 #pragma unroll
             for (uint32_t slice = 0; slice < kSlices; ++slice) {
-                const uint32_t a_smem = smem + Smem::a(ring.stage) + (first_slice + slice) * 64 * layout::kBlockKBytes;
+                const uint32_t a_smem = ring.data() + Smem::kA + (first_slice + slice) * 64 * layout::kBlockKBytes;
                 float sum[kN / 2];
                 mma::start_block<kN>(sum, mma::k_major_descriptor(a_smem), b);
                 ptx::wgmma_wait_group<0>();
@@ -104,7 +104,8 @@ private:
 
     MK_DEVICE void store_bf16(const sched::Block& block, uint32_t num_rows,
                               const float (&accum)[kSlices][kN / 2]) const {
-        const uint32_t first_smem = at.smem + Smem::kD + at.group_idx * kSlices * epilogue::Bf16Box<64, kN>::kBytes;
+        const uint32_t first_smem =
+            at.smem + Smem::d(at.p.num_stages) + at.group_idx * kSlices * epilogue::Bf16Box<64, kN>::kBytes;
         at.wait_stored();
 #pragma unroll
         for (uint32_t slice = 0; slice < kSlices; ++slice)

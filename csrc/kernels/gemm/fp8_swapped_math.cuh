@@ -38,15 +38,14 @@ struct Fp8SwappedMath {
 
     MathWarp<kTile> at;
 
-    MK_DEVICE void multiply(common::RingState& ring, float (&accum)[1][kN / 2]) const {
+    MK_DEVICE void multiply(GemmRing<kTile>& ring, float (&accum)[1][kN / 2]) const {
         const abi::GemmParams& p = at.p;
         for (uint32_t k = 0; k < p.k; k += common::kGranK, ring.advance()) {
             ring.wait_full();
-            const Fp8SwappedScales<kTile> scales(at.smem + Smem::scales(ring.stage));
-            const uint32_t b_smem = at.smem + Smem::b(ring.stage) + at.group_idx * 64 * layout::kBlockKBytes;
+            const Fp8SwappedScales<kTile> scales(ring.data() + Smem::kScales);
+            const uint32_t b_smem = ring.data() + Smem::kB + at.group_idx * 64 * layout::kBlockKBytes;
             float sum[kN / 2];
-            mma::start_block<kN>(sum, mma::k_major_descriptor(b_smem),
-                                 mma::k_major_descriptor(at.smem + Smem::a(ring.stage)));
+            mma::start_block<kN>(sum, mma::k_major_descriptor(b_smem), mma::k_major_descriptor(ring.data() + Smem::kA));
             ptx::wgmma_wait_group<0>();
             ptx::wgmma_pin(sum);
             // NOTE: the scales are in registers by now: the stage may be filled again.
@@ -72,7 +71,8 @@ struct Fp8SwappedMath {
 private:
     MK_DEVICE void store_bf16(const sched::Block& block, uint32_t num_rows, uint32_t column,
                               const float (&accum)[kN / 2]) const {
-        const Box box = {at.smem + Smem::kD + at.group_idx * Box::kBytes, block.a_group, block.row, column};
+        const Box box = {at.smem + Smem::d(at.p.num_stages) + at.group_idx * Box::kBytes, block.a_group, block.row,
+                         column};
         at.wait_stored();
         epilogue::columns_to_shared<kN>(accum, box.smem, at.warp_in_group);
         const bool by_tma = at.ready_to_store(block, num_rows);
