@@ -276,8 +276,8 @@ impl<'g> Grid<'g> {
             }
         }
         if let Err(late) = self.advance(cluster, executed == 0) {
-            let trap = Trap { kind: late.kind, lane: late.lane, related: late.related };
-            return Err(self.fault_at(trap, late.pc, &cluster.state, &cluster.warps[late.warp]));
+            let (pc, warp) = (late.pc, &cluster.warps[late.warp]);
+            return Err(self.fault_at(Trap::from(late), pc, &cluster.state, warp));
         }
         if cluster.state.progress {
             self.idle_rounds = 0;

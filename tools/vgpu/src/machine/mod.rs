@@ -80,6 +80,13 @@ impl Trap {
     }
 }
 
+impl From<transfer::LateFault> for Trap {
+    fn from(late: transfer::LateFault) -> Self {
+        let related = late.related.map(|it| *it).into_iter().collect();
+        Trap { kind: late.kind, lane: late.lane, related }
+    }
+}
+
 /// Lanes of a mask, from the lowest.
 pub(crate) fn lanes_of(mask: u32) -> impl Iterator<Item = usize> {
     let mut rest = mask;

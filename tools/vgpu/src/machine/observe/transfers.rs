@@ -363,7 +363,7 @@ impl ClusterState {
                     warp: at.warp.into(),
                     lane: at.lane.into(),
                     pc: at.pc,
-                    related: vec![("its initialisation".to_owned(), barrier.made.site())],
+                    related: Some(Box::new(("its initialisation".to_owned(), barrier.made.site()))),
                 });
             }
         }
