@@ -11,6 +11,7 @@ mod grid;
 mod lanes;
 mod matrix;
 mod mbarrier;
+mod multimem;
 mod multiply;
 mod pointers;
 mod printf;
