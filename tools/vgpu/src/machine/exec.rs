@@ -238,6 +238,7 @@ impl<'g> Exec<'g, '_> {
             Op::Load(access) => self.load(inst, &access, active),
             Op::Store(access) => self.store(inst, &access, active),
             Op::Atom(atom) => self.atomic(inst, &atom, active),
+            Op::Multimem(multimem) => self.multimem(inst, &multimem, active),
             Op::Warp(op) => self.warp_op(inst, op, active),
             Op::Barrier(op) => self.barrier(inst, op, active),
             Op::Mbarrier(op) => self.mbarrier(inst, op, active),

@@ -12,6 +12,7 @@ mod grid;
 mod lanes;
 mod matrix;
 mod mbarrier;
+mod multimem;
 mod multiply;
 mod observe;
 mod operand;
