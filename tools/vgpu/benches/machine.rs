@@ -58,29 +58,38 @@ fn launch(blocks: u32, threads: u32) -> Launch {
     }
 }
 
-const INTEGER: [&str; 5] = [
-    "add.u32 %r0, %r0, %r1;",
-    "mad.lo.u32 %r1, %r0, %r2, %r3;",
-    "xor.b32 %r2, %r1, %r0;",
-    "shl.b32 %r3, %r2, 3;",
-    "min.s32 %r4, %r3, %r0;",
+const INTEGER: [&str; 6] = [
+    "add.u32 %r0, %r0, %r5;",
+    "mad.lo.u32 %r1, %r1, %r5, %r4;",
+    "xor.b32 %r2, %r2, %r4;",
+    "shl.b32 %r3, %r5, 3;",
+    "min.s32 %r4, %r4, %r5;",
+    "sub.u32 %r0, %r0, %r1;",
 ];
-const FLOAT: [&str; 4] = [
-    "fma.rn.f32 %f0, %f1, %f2, %f0;",
-    "mul.rn.f32 %f1, %f0, %f3;",
-    "add.rn.f32 %f2, %f1, %f0;",
-    "max.f32 %f3, %f2, %f1;",
+const FLOAT: [&str; 5] = [
+    "fma.rn.f32 %f0, %f0, %f4, %f5;",
+    "mul.rn.f32 %f1, %f1, %f4;",
+    "add.rn.f32 %f2, %f2, %f5;",
+    "max.f32 %f3, %f3, %f4;",
+    "fma.rn.f32 %f1, %f2, %f4, %f1;",
 ];
+/// Each takes what the one before it has just written.
+const CHAIN: [&str; 2] = ["fma.rn.f32 %f0, %f1, %f4, %f5;", "mul.rn.f32 %f1, %f0, %f4;"];
 const MEMORY: [&str; 2] =
     ["ld.shared.v4.u32 {%r0, %r1, %r2, %r3}, [%r5];", "st.shared.u32 [%r5], %r1;"];
 
 fn instructions(criterion: &mut Criterion) {
-    let registers = ".reg .b32 %r<6>, %f<4>; .shared .align 16 .b8 tile[1024];\n\
+    let registers = ".reg .b32 %r<6>, %f<6>; .shared .align 16 .b8 tile[1024];\n\
         mov.u32 %r5, %tid.x;\nand.b32 %r5, %r5, 31;\nshl.b32 %r5, %r5, 4;\nmov.u32 %r4, tile;\n\
         add.u32 %r5, %r5, %r4;\nmov.u32 %r0, 1;\nmov.u32 %r1, 2;\nmov.u32 %r2, 3;\nmov.u32 %r3, 4;\n\
-        mov.f32 %f0, 0f3F800000;\nmov.f32 %f1, %f0;\nmov.f32 %f2, %f0;\nmov.f32 %f3, %f0;";
-    let cases: [(&str, &[&str]); 3] =
-        [("integer", &INTEGER), ("float", &FLOAT), ("shared_memory", &MEMORY)];
+        mov.f32 %f0, 0f3F800000;\nmov.f32 %f1, %f0;\nmov.f32 %f2, %f0;\nmov.f32 %f3, %f0;\n\
+        mov.f32 %f4, 0f3F7F0000;\nmov.f32 %f5, %f0;";
+    let cases: [(&str, &[&str]); 4] = [
+        ("integer", &INTEGER),
+        ("float", &FLOAT),
+        ("float_chain", &CHAIN),
+        ("shared_memory", &MEMORY),
+    ];
     for (name, lines) in cases {
         let text = looped(registers, &straight(lines));
         let name = format!("warp_instruction/{name}");
@@ -88,9 +97,10 @@ fn instructions(criterion: &mut Criterion) {
     }
     // Elements are those of both cores together.
     let text = looped(registers, &straight(&INTEGER));
-    for blocks in [1, 8] {
-        let name = format!("warp_instruction/integer_of_{blocks}_blocks");
-        measure(criterion, &name, &text, &launch(blocks, 128), |instructions| instructions);
+    for host_threads in [1, 2] {
+        let name = format!("warp_instruction/8_blocks_on_{host_threads}_threads");
+        let launch = Launch { host_threads, ..launch(8, 128) };
+        measure(criterion, &name, &text, &launch, |instructions| instructions);
     }
 }
 
@@ -134,7 +144,7 @@ fn module(bytes: usize) -> String {
         let body = straight(&INTEGER) + &straight(&FLOAT);
         write!(
             text,
-            ".visible .entry kernel_{number}(.param .u64 p) {{\n.reg .b32 %r<6>, %f<4>;\n\
+            ".visible .entry kernel_{number}(.param .u64 p) {{\n.reg .b32 %r<6>, %f<6>;\n\
              .reg .b64 %x; .reg .pred %p;\nld.param.u64 %x, [p];\n$again:\nld.global.u32 %r0, [%x];\n\
              {body}setp.ne.u32 %p, %r4, 0;\n@%p bra $again;\nst.global.u32 [%x], %r0;\nret;\n}}\n"
         )

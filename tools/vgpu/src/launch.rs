@@ -57,6 +57,9 @@ pub struct Launch {
     /// Tensor cores add FP8 products as Hopper is reported to: aligned to the largest term of an
     /// instruction and cut 13 bits below it. Else in FP32.
     pub truncates_fp8: bool,
+    /// Host threads that clusters may be spread over, 0 for as many as the host has. Random runs, and
+    /// kernels that print, stay on one.
+    pub host_threads: usize,
 }
 
 impl Default for Launch {
@@ -73,6 +76,7 @@ impl Default for Launch {
             workspace: 0,
             asynchrony: None,
             truncates_fp8: false,
+            host_threads: 0,
         }
     }
 }
@@ -268,5 +272,6 @@ fn shape(kernel: &Kernel, launch: &Launch) -> Result<Shape, LaunchError> {
         fuel: launch.fuel,
         asynchrony,
         truncates_fp8: launch.truncates_fp8,
+        host_threads: launch.host_threads,
     })
 }

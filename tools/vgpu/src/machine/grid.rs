@@ -4,6 +4,7 @@ use super::Trap;
 use super::cluster::ClusterState;
 use super::exec::Exec;
 use super::multiply::Multiplier;
+use super::team::Queue;
 use super::transfer::LateFault;
 use super::warp::{Wait, Warp};
 use crate::asynchrony::{Asynchrony, Dice};
@@ -44,6 +45,8 @@ pub(crate) struct Shape {
     pub fuel: u64,
     pub asynchrony: Asynchrony,
     pub truncates_fp8: bool,
+    /// Host threads that clusters may be spread over.
+    pub host_threads: usize,
 }
 
 /// The allocations as of the last look.
@@ -148,39 +151,69 @@ impl<'g> Grid<'g> {
         }
     }
 
-    /// Runs the launch to its end.
-    pub(crate) fn run(&mut self) -> Result<Counts, Box<Fault>> {
-        let counts = [0, 1, 2].map(|i| self.shape.grid[i] / self.shape.cluster[i]);
-        let total = counts.iter().map(|n| u64::from(*n)).product::<u64>();
-        let mut next = 0;
-        let mut resident: Vec<Cluster> = Vec::new();
-        let mut used = 0u64;
-        loop {
-            while next < total && resident.len() < self.shape.resident {
-                resident.push(self.cluster(next, counts));
-                next += 1;
+    /// Runs clusters, at most `capacity` at the same time, until none is left or about `budget`
+    /// instructions have been run.
+    pub(super) fn work(
+        &mut self,
+        queue: &Queue,
+        resident: &mut Vec<Cluster>,
+        capacity: usize,
+        budget: u64,
+    ) -> Result<(), Box<Fault>> {
+        let mut spent = 0;
+        while !queue.is_stopped() && spent < budget {
+            while resident.len() < capacity
+                && let Some(number) = queue.take()
+            {
+                resident.push(self.cluster(number, queue.counts));
             }
             if resident.is_empty() {
-                return Ok(self.counts());
+                break;
             }
             let mut executed = 0;
-            for cluster in &mut resident {
+            for cluster in resident.iter_mut() {
                 executed += self.turn(cluster)?;
             }
             resident.retain(|cluster| cluster.state.alive() > 0);
-            used += executed;
-            if executed == 0 && !resident.is_empty() && !self.pass_time(&mut resident) {
-                let waiting = self.positions(&mut resident);
+            spent += executed;
+            if executed == 0 && !resident.is_empty() && !self.pass_time(resident) {
+                let waiting = self.positions(resident);
                 return Err(self.fault(FaultKind::Deadlock { waiting }));
             }
-            if used > self.shape.fuel {
-                let running = self.positions(&mut resident);
+            if queue.spend(executed) > self.shape.fuel {
+                let running = self.positions(resident);
                 let instructions = self.shape.fuel;
                 return Err(self.fault(FaultKind::OutOfFuel { instructions, running }));
             }
             if self.memory.generation() != self.view.generation {
                 self.view = View::new(self.memory);
             }
+        }
+        Ok(())
+    }
+
+    /// The same launch for another host thread.
+    pub(super) fn sibling(&self) -> Grid<'g> {
+        Grid {
+            params: self.params.clone(),
+            view: View::new(self.memory),
+            executed: vec![0; self.executed.len()],
+            output: String::new(),
+            dice: self.dice.clone(),
+            multiplier: Multiplier::new(self.shape.truncates_fp8),
+            idle_rounds: 0,
+            bytes: [0; 5],
+            ..*self
+        }
+    }
+
+    /// Adds what another host thread did.
+    pub(super) fn absorb(&mut self, other: &Grid<'_>) {
+        for (sum, count) in self.executed.iter_mut().zip(&other.executed) {
+            *sum += count;
+        }
+        for (sum, count) in self.bytes.iter_mut().zip(other.bytes) {
+            *sum += count;
         }
     }
 
@@ -305,7 +338,7 @@ impl<'g> Grid<'g> {
         self.bytes[space as usize] += u64::from(active.count_ones()) * bytes;
     }
 
-    fn counts(&self) -> Counts {
+    pub(super) fn counts(&self) -> Counts {
         Counts::new(self.program, self.kernel, &self.executed, self.bytes)
     }
 }

@@ -19,6 +19,7 @@ mod printf;
 mod products;
 mod registers;
 mod report;
+mod team;
 mod tensor;
 mod transfer;
 mod warp;
