@@ -2,6 +2,9 @@
 //! device needs for it.
 
 mod device;
+mod stages;
+#[cfg(test)]
+mod tests;
 
 use std::iter::Sum;
 use std::ops::Add;

@@ -1,10 +1,10 @@
 //! What holds for every shape.
 
 use moekit::backend::cuda::heuristics::{
-    Bound, ChooseOptions, Cluster, Efficiency, Estimate, GemmFormat, GemmKind, GemmOutFormat,
-    GemmShape, Verdict, choose, tiles,
+    Bound, ChooseOptions, Cluster, Efficiency, Estimate, Verdict, choose, tiles,
 };
 use moekit::cost::DeviceSpec;
+use moekit::gemm::{GemmFormat, GemmKind, GemmOutFormat, GemmShape};
 use proptest::prelude::*;
 
 const KINDS: [GemmKind; 4] =

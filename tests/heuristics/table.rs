@@ -5,10 +5,9 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use moekit::backend::cuda::heuristics::{
-    ChooseOptions, Cluster, GemmConfig, GemmFormat, GemmKind, GemmShape, choose,
-};
+use moekit::backend::cuda::heuristics::{ChooseOptions, Cluster, GemmConfig, choose};
 use moekit::cost::DeviceSpec;
+use moekit::gemm::{GemmFormat, GemmKind, GemmShape};
 use moekit::num::ceil_div;
 
 const TABLE: &str = include_str!("../golden/gemm_choices.txt");

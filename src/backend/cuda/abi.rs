@@ -14,8 +14,14 @@ pub enum FaultKind {
     TransposeOffsets = 3,
     #[doc = " no power of two; position in the order of tiles, values = {bits, group * 2^32 + row, block}"]
     PackScales = 4,
+    #[doc = " no group; position = row, values = {group, row, num_groups}"]
+    GroupedLayout = 5,
+    #[doc = " offsets or counts break their rule; position = group, values = {value, group, m}"]
+    GroupedOffsets = 6,
+    #[doc = " fewer rows than none; position = group, values = {rows, group, -}"]
+    MaskedRows = 7,
 }
-pub const NUM_FAULT_KINDS: u32 = 5;
+pub const NUM_FAULT_KINDS: u32 = 8;
 #[doc = " The first fault of one kind since the last check."]
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]

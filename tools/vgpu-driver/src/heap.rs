@@ -193,6 +193,8 @@ impl Heap {
         }
         let import = Range::open(&origin)?;
         let address = driver()?.memory.adopt(context.device, Box::new(import))?;
+        // The other process may have written all of it.
+        driver()?.memory.initialise(address, origin.bytes)?;
         imports.insert(origin, Opened { context: context.handle, address, num_users: 1 });
         Ok(address)
     }

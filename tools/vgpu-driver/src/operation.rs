@@ -194,6 +194,7 @@ fn run_kernel(function: &Function, mut launch: Launch, shared: &Shared) -> Resul
     launch.counts = counts::are_wanted();
     if launch.cooperative {
         launch.workspace = memory.alloc(module.device, WORKSPACE_BYTES)?;
+        memory.initialise(launch.workspace, WORKSPACE_BYTES)?;
     }
     let report = module.image.launch(&function.name, &launch);
     if launch.cooperative {
@@ -264,6 +265,10 @@ impl Copy {
                 let src = src.map_err(|error| self.failure("reads", &error))?;
                 // SAFETY: both pieces hold `src.bytes` bytes; they may overlap.
                 unsafe { std::ptr::copy(src.start, dst.start, src.bytes as usize) };
+                if let Start::Device(address) = self.dst.start {
+                    let address = address + row * self.dst.pitch + done;
+                    driver()?.memory.initialise(address, src.bytes)?;
+                }
                 done += src.bytes;
             }
         }
@@ -322,6 +327,7 @@ impl Fill {
                         Failure::new(Status::ILLEGAL_ADDRESS, reason)
                     })?;
                 self.set(span.as_mut_ptr(), (length / self.element_bytes) as usize);
+                driver()?.memory.initialise(address, length)?;
                 done += length;
             }
         }

@@ -4,14 +4,14 @@ use crate::backend::cuda::abi::{self, ScalesIn, StackOut};
 use crate::backend::cuda::params::VECTOR_BYTES;
 use crate::backend::cuda::{Cuda, Swizzle, TensorMap, TensorMapDesc};
 use crate::error::{Error, Result};
-use crate::gemm::GemmOut;
+use crate::gemm::{GemmOut, GemmOutFormat};
 use crate::num::{E4M3, align};
 use crate::tensor::{Dtype, Layout, TensorRef};
 
 /// Values of K in a box, which is as wide as the swizzle reaches.
 const BOX_K: usize = 128;
-/// Rows and columns of a box of D.
-const BOX_D: [usize; 2] = [64, 64];
+/// Columns of a box of D, 128 bytes of BF16.
+const BOX_D_COLUMNS: usize = 64;
 
 /// E4M3 `[num_groups, rows, k]` as TMA loads it, `box_rows` rows at a time.
 ///
@@ -94,13 +94,24 @@ impl Output {
         StackOut { data: self.data.cast(), group_stride, row_stride, is_aligned, reserved: 0 }
     }
 
-    /// D as TMA stores it; none where it cannot, or where the kernels store from registers.
-    pub fn map(&self) -> Result<Option<abi::TensorMap>> {
+    /// The same, as the choice of tile sees it.
+    pub fn format(&self) -> GemmOutFormat {
+        match self.kind {
+            abi::GemmOut::Bf16 => GemmOutFormat::Bf16,
+            abi::GemmOut::F32 => GemmOutFormat::F32,
+            abi::GemmOut::F32Accumulate => GemmOutFormat::F32Accumulate,
+        }
+    }
+
+    /// D as TMA stores it, `box_rows` rows at a time; none where it cannot, or where the kernels store from
+    /// registers.
+    pub fn map(&self, box_rows: usize) -> Result<Option<abi::TensorMap>> {
         if self.dtype != Dtype::Bf16 || !self.is_aligned() {
             return Ok(None);
         }
         let strides = self.strides_bytes();
-        map(self.data, self.layout, self.dtype, strides, BOX_D).map(Some)
+        let map = map(self.data, self.layout, self.dtype, strides, [box_rows, BOX_D_COLUMNS])?;
+        Ok(Some(map))
     }
 }
 

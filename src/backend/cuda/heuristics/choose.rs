@@ -6,10 +6,10 @@ use serde::Serialize;
 
 use super::config::{Cluster, GemmConfig, MIN_STAGES, Smem};
 use super::estimate::{Efficiency, Estimate};
-use super::shape::{GemmKind, GemmShape};
 use super::tile::{GemmTile, tiles};
 use crate::cost::DeviceSpec;
 use crate::error::{Error, Result};
+use crate::gemm::{GemmKind, GemmShape};
 use crate::num::ceil_div;
 
 /// What a choice may use and reckons with.
@@ -115,7 +115,8 @@ pub struct Choice {
 /// # Examples
 ///
 /// ```
-/// use moekit::backend::cuda::heuristics::{ChooseOptions, GemmKind, GemmShape, choose};
+/// use moekit::backend::cuda::heuristics::{ChooseOptions, choose};
+/// use moekit::gemm::{GemmKind, GemmShape};
 /// use moekit::cost::DeviceSpec;
 ///
 /// let shape = GemmShape::new(GemmKind::Dense, 1, 4096, 7168);

@@ -7,8 +7,8 @@
 use serde::Serialize;
 
 use super::config::{Cluster, GemmConfig};
-use super::shape::{GemmFormat, GemmShape};
 use crate::cost::DeviceSpec;
+use crate::gemm::{GemmFormat, GemmShape};
 use crate::num::ceil_div;
 
 /// What keeps a kernel from a device's best figures.
@@ -142,10 +142,23 @@ impl Estimate {
 
 fn num_tiles(shape: &GemmShape, config: &GemmConfig) -> usize {
     let (rows, cols) = (config.cluster == Cluster::AlongM, config.cluster == Cluster::AlongN);
-    let num_m_blocks_x4 = shape.row_blocks_x4(config.tile.block_m, rows);
+    let num_m_blocks_x4 = num_m_blocks_x4(shape, config.tile.block_m, rows);
     let num_n_blocks = ceil_div(shape.n, config.tile.block_n);
     let num_n_blocks = if cols { num_n_blocks.next_multiple_of(2) } else { num_n_blocks };
     ceil_div(shape.num_groups * num_m_blocks_x4 * num_n_blocks, 4) * config.split_k
+}
+
+/// Tiles of `block_m` rows that a group has, on average, times four.
+///
+/// Where the rows vary, a quarter of the groups counts with one deviation fewer rows and a quarter with one
+/// more: a tile as high as the mean needs a second one for many groups, and some groups are empty.
+fn num_m_blocks_x4(shape: &GemmShape, block_m: usize, is_paired: bool) -> usize {
+    let (mean, deviation) = (shape.m, shape.m_deviation);
+    let blocks = |rows: usize| {
+        let num = ceil_div(rows, block_m);
+        if is_paired { num.next_multiple_of(2) } else { num }
+    };
+    blocks(mean.saturating_sub(deviation)) + 2 * blocks(mean) + blocks(mean + deviation)
 }
 
 /// Cycles of the tensor cores for a block of K, or of shared memory that feeds them.

@@ -2,7 +2,6 @@
 //!
 //! | file | what it holds |
 //! | --- | --- |
-//! | `shape` | what is asked for |
 //! | `tile` | the complete list of compiled tiles |
 //! | `config` | a launch: tile, cluster, ring; its shared memory |
 //! | `estimate` | how long a launch should take: waves, tensor cores, memory |
@@ -16,12 +15,10 @@ mod choose;
 mod config;
 mod estimate;
 mod published;
-mod shape;
 mod tile;
 
 pub use choose::{Candidate, Choice, ChooseOptions, Rejection, Verdict, choose};
-pub use config::{Cluster, GemmConfig};
+pub use config::{Cluster, GemmConfig, Smem};
 pub use estimate::{Bound, Efficiency, Estimate};
 pub use published::{PUBLISHED, PublishedLaunch, PublishedProduct};
-pub use shape::{GemmFormat, GemmKind, GemmOutFormat, GemmShape};
 pub use tile::{GemmTile, tiles};

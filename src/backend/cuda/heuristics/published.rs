@@ -4,9 +4,9 @@ use serde::Serialize;
 
 use super::config::Cluster::{self, AlongM, AlongN, Single};
 use super::config::{GemmConfig, Smem};
-use super::shape::GemmKind::{self, Contiguous, Dense, Masked};
-use super::shape::GemmShape;
 use super::tile::GemmTile;
+use crate::gemm::GemmKind::{self, Contiguous, Dense, Masked};
+use crate::gemm::GemmShape;
 
 /// A row of the published tables.
 ///

@@ -1,7 +1,7 @@
 //! The command's arguments, and the shape that they describe.
 
 use clap::{Args, ValueEnum};
-use moekit::backend::cuda::heuristics::{GemmFormat, GemmKind, GemmOutFormat, GemmShape};
+use moekit::gemm::{GemmFormat, GemmKind, GemmOutFormat, GemmShape};
 use moekit::{Error, Result};
 
 use crate::output::OutputArgs;

@@ -5,10 +5,10 @@ use std::fmt::Write;
 
 use moekit::Result;
 use moekit::backend::cuda::heuristics::{
-    Bound, Candidate, Choice, ChooseOptions, GemmConfig, GemmFormat, GemmKind, GemmShape, Verdict,
-    choose,
+    Bound, Candidate, Choice, ChooseOptions, GemmConfig, Verdict, choose,
 };
 use moekit::cost::{DeviceSpec, Floor};
+use moekit::gemm::{GemmFormat, GemmKind, GemmShape};
 use serde::Serialize;
 
 use super::args::GemmArgs;

@@ -3,10 +3,10 @@
 use std::fmt::Write;
 
 use moekit::backend::cuda::heuristics::{
-    ChooseOptions, Efficiency, Estimate, GemmConfig, GemmKind, GemmShape, PUBLISHED,
-    PublishedProduct, choose,
+    ChooseOptions, Efficiency, Estimate, GemmConfig, PUBLISHED, PublishedProduct, choose,
 };
 use moekit::cost::DeviceSpec;
+use moekit::gemm::{GemmKind, GemmShape};
 use moekit::{Error, Result};
 use serde::Serialize;
 

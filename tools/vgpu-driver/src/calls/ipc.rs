@@ -26,9 +26,11 @@ api! {
         usable()?;
         refuse_in_capture()?;
         let driver = driver()?;
-        let (start, _) = driver.allocation(address)?;
+        let (start, bytes) = driver.allocation(address)?;
         let none = || Failure::argument("dptr", "memory of cuMemAlloc", format!("{address:#x}"));
         let origin = driver.heap.origin(start).ok_or_else(none)?;
+        // Nobody sees from here what other processes write.
+        driver.memory.initialise(start, bytes)?;
         // SAFETY: the caller's pointer.
         unsafe { put(handle, "pHandle", encode(&origin)) }?;
     }

@@ -1,9 +1,13 @@
 //! Clusters, blocks and warps come to life.
 
 use super::cluster::{Barrier, ClusterState, Cta, NUM_BARRIERS};
+use super::flight::Flight;
 use super::grid::{Cluster, Grid, split};
+use super::operand::Pins;
+use super::products::Warpgroup;
 use super::registers::Registers;
 use super::warp::{Split, Wait, Warp};
+use crate::check::ClusterCheck;
 use crate::ops::{Class, LANES};
 use crate::program::{Fixed, FixedReg, INLINED_PARAMS, Pointer, Special};
 
@@ -24,12 +28,15 @@ impl Grid<'_> {
                 shared: vec![0; (shape.shared_bytes as usize).div_ceil(16)],
                 shared_bytes: shape.shared_bytes,
                 barriers: [Barrier::default(); NUM_BARRIERS],
+                num_threads: threads,
                 alive: threads,
                 lets_dependents_begin: false,
                 free_registers: 0,
+                warpgroups: (0..threads.div_ceil(128)).map(|_| Warpgroup::default()).collect(),
+                pins: Pins::default(),
             });
         }
-        let state = ClusterState {
+        let mut state = ClusterState {
             position,
             ctas,
             arrived: 0,
@@ -37,6 +44,8 @@ impl Grid<'_> {
             pending: Vec::new(),
             turns: 0,
             progress: false,
+            check: None,
+            other: None,
         };
         let mut warps = Vec::new();
         for rank in 0..num_ctas as usize {
@@ -44,6 +53,13 @@ impl Grid<'_> {
                 let warp = self.warp(&state, rank, index, threads);
                 warps.push(Warp { number: warps.len(), ..warp });
             }
+        }
+        if self.check.is_some() {
+            let threads: Vec<u32> = warps.iter().map(|warp: &Warp| warp.alive).collect();
+            let blocks = num_ctas as usize;
+            let (checks, bytes) = (shape.checks, shape.shared_bytes);
+            let check = ClusterCheck::new(checks, number as u32, &threads, blocks, bytes);
+            state.check = Some(Box::new(check));
         }
         Cluster { state, warps }
     }
@@ -69,8 +85,7 @@ impl Grid<'_> {
             cluster_phase: [0; 32],
             commits: [[0; 32]; 2],
             expired: 0,
-            products: Vec::new(),
-            products_committed: 0,
+            flight: Flight::new(self.kernel.traces_fences, self.kernel.num_rows),
             num_registers: self.kernel.registers_per_thread(),
         }
     }

@@ -53,11 +53,22 @@ impl<'g> Exec<'g, '_> {
                             last,
                         );
                     }
+                    self.observe_barrier_wait(id, phase, split.mask);
                 }
-                Wait::Cluster { phase } if self.cluster.phase != phase => {}
+                Wait::Cluster { phase } if self.cluster.phase != phase => {
+                    self.observe_cluster_wait(phase, split.mask);
+                }
                 Wait::Mbarrier { address, phase } => {
                     // A barrier that is none any more is the waiting thread's fault.
                     if self.cluster.barrier(address).map_or(true, |it| it.phase != phase) {
+                        self.warp.splits[i].wait = Wait::Ready;
+                    }
+                    continue;
+                }
+                Wait::Product { number } => {
+                    let group = self.warp.index as usize / 4;
+                    let group = &self.cluster.ctas[self.warp.cta].warpgroups[group];
+                    if group.missing(number).is_empty() {
                         self.warp.splits[i].wait = Wait::Ready;
                     }
                     continue;
@@ -93,6 +104,7 @@ impl<'g> Exec<'g, '_> {
         let kernel = self.kernel;
         let mut stop = self.warp.next_stop(pc);
         let mut executed = 0;
+        let mut watched = self.warp.flight.is_watched();
         loop {
             if pc >= stop {
                 self.put(pc, mask, Wait::Ready, turn);
@@ -112,6 +124,10 @@ impl<'g> Exec<'g, '_> {
                     mask & if guard.negated { !bits } else { bits }
                 }
             };
+            if watched && active != 0 {
+                self.pc = pc;
+                self.watch(inst, active)?;
+            }
             match inst.op {
                 _ if active == 0 => pc += 1,
                 Op::Map(run) => {
@@ -141,7 +157,8 @@ impl<'g> Exec<'g, '_> {
                     }
                 }
                 Op::Exit => {
-                    self.end_threads(active);
+                    self.pc = pc;
+                    self.end_threads(active)?;
                     mask &= !active;
                     if mask == 0 {
                         return Ok((executed, true));
@@ -176,6 +193,7 @@ impl<'g> Exec<'g, '_> {
                         return Ok((executed, true));
                     }
                     stop = self.warp.next_stop(pc - 1);
+                    watched = self.warp.flight.is_watched();
                 }
             }
         }
@@ -196,8 +214,11 @@ impl<'g> Exec<'g, '_> {
         self.put(pc, mask, Wait::Ready, self.warp.turns);
     }
 
-    fn end_threads(&mut self, mask: u32) {
+    fn end_threads(&mut self, mask: u32) -> Result<(), Trap> {
         self.warp.alive &= !mask;
+        if self.warp.alive == 0 {
+            self.check_landed(mask.trailing_zeros())?;
+        }
         self.cluster.progress = true;
         self.warp.retry();
         let cta = &mut self.cluster.ctas[self.warp.cta];
@@ -207,6 +228,7 @@ impl<'g> Exec<'g, '_> {
             barrier.try_complete(alive);
         }
         self.cluster.try_complete();
+        Ok(())
     }
 
     /// Everything but rows, jumps and ends.
@@ -228,6 +250,10 @@ impl<'g> Exec<'g, '_> {
             }
             Op::Async(op) => self.engine(inst, op, active),
             Op::SetRegisters(count) => self.set_registers(count, active),
+            Op::Fence(fence) => {
+                self.observe_fence(fence, active);
+                Ok(Flow::Next)
+            }
             Op::Clock { nanoseconds, wide } => {
                 let value = self.grid.clock(nanoseconds);
                 let dest = self.def(inst, 0);

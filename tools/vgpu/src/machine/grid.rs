@@ -3,10 +3,13 @@
 use super::Trap;
 use super::cluster::ClusterState;
 use super::exec::Exec;
+use super::multiply::Multiplier;
 use super::tally::Row;
 use super::transfer::LateFault;
 use super::warp::{Wait, Warp};
 use crate::asynchrony::{Asynchrony, Dice};
+use crate::check::GridCheck;
+use crate::checks::Checks;
 use crate::counts::Counts;
 use crate::fault::{Fault, FaultKind};
 use crate::memory::{Memory, Region};
@@ -44,6 +47,7 @@ pub(crate) struct Shape {
     /// Most warp instructions.
     pub fuel: u64,
     pub asynchrony: Asynchrony,
+    pub checks: Checks,
     pub truncates_fp8: bool,
     /// Movements are counted.
     pub counts: bool,
@@ -72,6 +76,15 @@ impl View {
         let region = self.regions.get(self.last)?;
         let global = matches!(space, Space::Global | Space::Generic);
         (global && region.contains(address, bytes)).then(|| region.host(address))
+    }
+
+    /// The region of an access.
+    #[inline(always)]
+    pub(crate) fn region(&mut self, address: u64, bytes: u64) -> Option<&Region> {
+        if !self.regions.get(self.last)?.contains(address, bytes) {
+            self.find(address, bytes)?;
+        }
+        self.regions.get(self.last)
     }
 
     /// Host address of an access.
@@ -103,6 +116,10 @@ pub(crate) struct Grid<'g> {
     pub output: String,
     /// Decides in random runs.
     pub dice: Dice,
+    /// What the checkers know, if any look.
+    pub check: Option<Box<GridCheck>>,
+    /// The tensor cores.
+    pub multiplier: Multiplier,
     /// Some block has executed `griddepcontrol.launch_dependents`, and not all have.
     pub lets_dependents_begin: bool,
     /// Rounds in which time passed and nothing else happened.
@@ -130,6 +147,9 @@ impl<'g> Grid<'g> {
         let bytes = kernel.param_bytes().max(params.len() as u32) as usize;
         let mut padded = params.to_vec();
         padded.resize(bytes.next_multiple_of(16), 0);
+        if !shape.checks.contains(Checks::INITIALISED) {
+            memory.initialise_all();
+        }
         let params = padded.chunks_exact(16).map(|chunk| {
             let mut unit = [0; 16];
             unit.copy_from_slice(chunk);
@@ -149,6 +169,11 @@ impl<'g> Grid<'g> {
                 Asynchrony::Random(seed) => seed,
                 _ => 0,
             }),
+            check: (shape.checks != Checks::NONE).then(|| {
+                let threads = shape.block.iter().product();
+                Box::new(GridCheck::new(shape.checks, threads))
+            }),
+            multiplier: Multiplier::new(shape.truncates_fp8),
             lets_dependents_begin: false,
             idle_rounds: 0,
             tally: shape.counts.then(|| vec![Row::default(); kernel.code.len()]),
@@ -251,8 +276,8 @@ impl<'g> Grid<'g> {
             }
         }
         if let Err(late) = self.advance(cluster, executed == 0) {
-            let trap = Trap::new(late.kind, late.lane);
-            return Err(self.fault_at(trap, late.pc, &cluster.state, &cluster.warps[late.warp]));
+            let (pc, warp) = (late.pc, &cluster.warps[late.warp]);
+            return Err(self.fault_at(Trap::from(late), pc, &cluster.state, warp));
         }
         if cluster.state.progress {
             self.idle_rounds = 0;
@@ -275,9 +300,23 @@ impl<'g> Grid<'g> {
     /// Completes what is due of a cluster's transfers; `idle` if none of its warps could go on.
     fn advance(&mut self, cluster: &mut Cluster, idle: bool) -> Result<(), LateFault> {
         let state = &mut cluster.state;
+        if matches!(self.shape.asynchrony, Asynchrony::Random(_)) {
+            for cta in &mut state.ctas {
+                for group in 0..cta.warpgroups.len() {
+                    if let Some(number) = cta.warpgroups[group].ready()
+                        && self.dice.roll(2) == 0
+                    {
+                        cta.form_product(group, number, &mut self.multiplier);
+                    }
+                }
+            }
+        }
         let view = &mut self.view;
         while state.alive() == 0 && !state.pending.is_empty() {
             state.finish(0, view)?;
+        }
+        if state.alive() == 0 && self.shape.checks.contains(Checks::BARRIERS) {
+            state.observe_end()?;
         }
         if state.pending.is_empty() {
             return Ok(());

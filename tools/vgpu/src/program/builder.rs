@@ -1,12 +1,12 @@
 //! Builds one kernel: walks its statements, keeps names, emits flat instructions.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::inst::{Guard, Inst, Op, Reg};
 use super::layout::{Pointer, align_up, type_class, variable_bytes};
 use super::loader::ModuleIndex;
 use super::scope::{Scopes, Symbol};
-use super::{Fixed, FixedReg, Kernel, Limits, Param, Site, Unsupported, allocate};
+use super::{Fixed, FixedReg, Kernel, Limits, Param, Site, Unsupported, allocate, fences};
 use crate::ops::{self, Class};
 use crate::ptx::ast::{Function, Instruction, Linkage, Loc, Operand, Space, Statement, Variable};
 
@@ -87,7 +87,9 @@ impl<'p, 'a> Builder<'p, 'a> {
         self.line = body.last().map_or(function.line, |_| self.line);
         self.emit(Op::Exit, &[], &[]);
         self.resolve_labels();
+        self.find_copies();
         let dynamic_base = align_up(self.shared_end, self.dynamic_align);
+        let traces_fences = fences::may_lack(&self.code, &self.operands);
         let allocation = allocate::allocate(
             &mut self.code,
             &mut self.operands,
@@ -107,6 +109,7 @@ impl<'p, 'a> Builder<'p, 'a> {
             local_bytes: self.local_bytes.next_multiple_of(16),
             static_shared_end: self.shared_end,
             dynamic_base,
+            traces_fences,
         }
     }
 
@@ -317,6 +320,23 @@ impl Builder<'_, '_> {
         }
         self.at_head = was_head;
         Ok(())
+    }
+
+    /// Marks the loads whose values go nowhere but into stores.
+    fn find_copies(&mut self) {
+        let mut others: HashSet<Reg> = HashSet::new();
+        for inst in &self.code {
+            let first = inst.operands as usize + usize::from(inst.num_defs);
+            let uses = &self.operands[first..first + usize::from(inst.num_uses)];
+            let read = if let Op::Store(_) = inst.op { &uses[..1] } else { uses };
+            others.extend(read);
+        }
+        for inst in &mut self.code {
+            if let Op::Load(access) = &mut inst.op {
+                let defs = &self.operands[inst.operands as usize..][..usize::from(inst.num_defs)];
+                access.is_copied = defs.iter().all(|reg| !others.contains(reg));
+            }
+        }
     }
 
     pub(super) fn take_guard(&mut self) -> Option<Guard> {

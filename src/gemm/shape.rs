@@ -1,4 +1,4 @@
-//! What is asked for.
+//! A product's extents, without its tensors: what a choice of kernel and a cost need.
 
 use serde::Serialize;
 
@@ -74,9 +74,10 @@ impl GemmOutFormat {
 /// The first product of DeepSeek-V3's experts, 32 of them with 4 rows each expected:
 ///
 /// ```
-/// use moekit::backend::cuda::heuristics::{GemmKind, GemmShape};
+/// use moekit::gemm::{GemmKind, GemmShape};
 ///
-/// let shape = GemmShape { num_groups: 32, ..GemmShape::new(GemmKind::Masked, 4, 4096, 7168) };
+/// let one = GemmShape::new(GemmKind::Masked, 4, 4096, 7168);
+/// let shape = GemmShape { num_groups: 32, ..one };
 /// assert_eq!(shape.cost().fp8_flops, 2 * 32 * 4 * 4096 * 7168);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -121,30 +122,34 @@ impl GemmShape {
         ceil_div(self.k, self.format.block_k())
     }
 
-    /// Arithmetic and traffic: all groups' weights once, scales left out.
+    /// Arithmetic and traffic, each group with `m` rows: operands, scales and result once.
     pub fn cost(&self) -> Cost {
-        let flops = (2 * self.num_groups * self.m * self.n * self.k) as u64;
+        self.cost_of_rows(self.num_groups * self.m)
+    }
+
+    /// Arithmetic and traffic with so many rows in all groups together.
+    pub fn cost_of_rows(&self, num_rows: usize) -> Cost {
+        let flops = (2 * num_rows * self.n * self.k) as u64;
         let (fp8_flops, bf16_flops) = match self.format {
             GemmFormat::Fp8 => (flops, 0),
             GemmFormat::Bf16 => (0, flops),
         };
-        let operands = (self.m + self.n) * self.k * self.format.element_bytes();
-        let result = self.m * self.n * self.out.traffic_bytes();
-        let hbm_bytes = (self.num_groups * (operands + result)) as u64;
+        let b_scale_rows = match self.kind {
+            GemmKind::KGrouped => self.n,
+            _ => ceil_div(self.n, 128),
+        };
+        let a = self.operand_bytes(num_rows, num_rows);
+        let b = self.operand_bytes(self.n, b_scale_rows);
+        let d = num_rows * self.n * self.out.traffic_bytes();
+        let hbm_bytes = (a + self.num_groups * b + d) as u64;
         Cost { fp8_flops, bf16_flops, hbm_bytes, link_bytes: 0 }
     }
 
-    /// Tiles of `block_m` rows that a group has, on average, times four.
-    ///
-    /// Where the rows vary, a quarter of the groups counts with one deviation fewer rows and a quarter with one
-    /// more: a tile as high as the mean needs a second one for many groups, and some groups are empty.
-    pub(super) fn row_blocks_x4(&self, block_m: usize, is_paired: bool) -> usize {
-        let [few, mean, many] =
-            [self.m.saturating_sub(self.m_deviation), self.m, self.m + self.m_deviation];
-        let blocks = |rows: usize| {
-            let num = ceil_div(rows, block_m);
-            if is_paired { num.next_multiple_of(2) } else { num }
-        };
-        blocks(few) + 2 * blocks(mean) + blocks(many)
+    fn operand_bytes(&self, num_rows: usize, num_scale_rows: usize) -> usize {
+        let values = num_rows * self.k * self.format.element_bytes();
+        match self.format {
+            GemmFormat::Fp8 => values + num_scale_rows * ceil_div(self.k, 128) * size_of::<f32>(),
+            GemmFormat::Bf16 => values,
+        }
     }
 }
