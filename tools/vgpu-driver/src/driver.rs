@@ -12,6 +12,7 @@ use crate::graph::{Graph, GraphExec};
 use crate::handles::Handles;
 use crate::heap::Heap;
 use crate::module::{Function, Module};
+use crate::multicast::Multicast;
 use crate::primary::Primary;
 use crate::settings::settings;
 use crate::status::Status;
@@ -38,6 +39,8 @@ pub struct Driver {
     pub functions: Handles<Function>,
     /// Memory without an address.
     pub physical: Handles<Physical>,
+    /// Objects that join the memory of several devices.
+    pub multicasts: Handles<Multicast>,
     /// Addresses that were reserved, and what is mapped there.
     pub ranges: Ranges,
     /// Captured graphs.
@@ -73,6 +76,7 @@ pub fn driver() -> Result<&'static Driver> {
         modules: Handles::new("module"),
         functions: Handles::new("function"),
         physical: Handles::new("physical memory"),
+        multicasts: Handles::new("multicast object"),
         ranges: Ranges::default(),
         graphs: Handles::new("graph"),
         graph_execs: Handles::new("executable graph"),

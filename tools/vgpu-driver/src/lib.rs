@@ -20,6 +20,7 @@ mod graph;
 mod handles;
 mod heap;
 mod module;
+mod multicast;
 mod operation;
 mod primary;
 mod remote;

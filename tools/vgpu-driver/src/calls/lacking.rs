@@ -263,14 +263,6 @@ lacking! {
     cuMipmappedArrayGetSparseProperties
     cuModuleGetSurfRef
     cuModuleGetTexRef
-    cuMulticastAddDevice
-    cuMulticastBindAddr
-    cuMulticastBindAddr_v2
-    cuMulticastBindMem
-    cuMulticastBindMem_v2
-    cuMulticastCreate
-    cuMulticastGetGranularity
-    cuMulticastUnbind
     cuOccupancyMaxPotentialBlockSizeWithFlags
     cuParamSetSize
     cuParamSetTexRef

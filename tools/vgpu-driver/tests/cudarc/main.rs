@@ -13,6 +13,7 @@ mod managed;
 mod mappings;
 mod memory;
 mod modules;
+mod multicasts;
 mod processes;
 mod streams;
 mod values;
