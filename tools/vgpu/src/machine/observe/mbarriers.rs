@@ -123,6 +123,7 @@ impl Exec<'_, '_> {
             slot: self.warp.number as u16,
             warp: self.warp.number as u16,
             lane: lane as u8,
+            stripe: 0,
             nature,
         })
     }

@@ -53,22 +53,204 @@ impl Exec<'_, '_> {
         let bytes = u64::from(access.bytes) * u64::from(access.vector);
         let nature = nature(access, kind);
         let looked = Looked { inst, access, kind, bytes, nature, checks, active };
-        let first = addresses[active.trailing_zeros() as usize];
-        if nature == Nature::Weak && kind == Kind::Read && active.count_ones() > 1 {
-            let same = lanes_of(active).all(|lane| addresses[lane] == first);
-            let warp = &self.cluster.check.as_ref().map(|it| &it.threads[self.warp.number]);
-            if same && warp.is_some_and(|warp| warp.is_one_group()) {
-                return self.look_at(&looked, addresses, active.trailing_zeros() as usize, active);
-            }
+        let is_one = match &self.cluster.check {
+            Some(check) => check.threads[self.warp.number].is_one_group(),
+            None => return Ok(()),
+        };
+        if nature == Nature::Weak && is_one && self.look_at_stripes(&looked, addresses) {
+            return Ok(());
         }
-        if nature != Nature::Weak && kind == Kind::Read {
-            for (lane, lanes) in same_address(addresses, active) {
+        self.look_at_blocks(&looked, addresses)?;
+        if checks.contains(Checks::INITIALISED) {
+            for lane in lanes_of(active) {
                 if let Some(place) = Where::of(access.space, addresses[lane]) {
-                    self.synchronise(&looked, place, lanes, false);
+                    self.look_at_values(place, bytes, kind, access.is_copied, lane)?;
                 }
             }
         }
-        lanes_of(active).try_for_each(|lane| self.look_at(&looked, addresses, lane, 1 << lane))
+        if checks == Checks::INITIALISED {
+            return Ok(());
+        }
+        if nature != Nature::Weak {
+            return self.look_at_strong(&looked, addresses);
+        }
+        let first = active.trailing_zeros() as usize;
+        let is_uniform = lanes_of(active).all(|lane| addresses[lane] == addresses[first]);
+        let together = kind == Kind::Read && is_one && is_uniform;
+        let mut left = active;
+        while left != 0 {
+            let done = match together {
+                true => self.compare_at(&looked, addresses, first, active).map_err(|it| (31, it)),
+                false => self.compare_lanes(&looked, addresses, left),
+            };
+            let Err((lane, conflict)) = done else { break };
+            self.settle(&looked, addresses, if together { first } else { lane }, &conflict)?;
+            left &= (u32::MAX << lane) << 1;
+        }
+        Ok(())
+    }
+
+    /// An access of the whole warp to bytes that follow each other, lane by lane, at once; false if it is
+    /// none, or if something is wrong with it.
+    #[inline(always)]
+    fn look_at_stripes(&mut self, looked: &Looked<'_>, addresses: &[u64; LANES]) -> bool {
+        let Looked { bytes, kind, checks, .. } = *looked;
+        let start = addresses[0];
+        let follows = |lane: usize| addresses[lane] == start.wrapping_add(lane as u64 * bytes);
+        let is_whole = looked.active == u32::MAX && bytes.is_power_of_two();
+        if !is_whole || !start.is_multiple_of(16) || !(1..LANES).all(follows) {
+            return false;
+        }
+        let Some(place) = Where::of(looked.access.space, start) else { return true };
+        if self.look_at_blocks(looked, addresses).is_err() {
+            return false;
+        }
+        let all = bytes * LANES as u64;
+        if checks.contains(Checks::INITIALISED)
+            && self.look_at_values(place, all, kind, looked.access.is_copied, 0).is_err()
+        {
+            return false;
+        }
+        let Some(mark) = self.mark(0, Nature::Weak) else { return true };
+        let (Some(grid), Some(check)) = (&mut self.grid.check, &mut self.cluster.check) else {
+            return true;
+        };
+        let mut access = Access {
+            seen: check.threads[self.warp.number].seen(0),
+            mark,
+            lanes: 1,
+            own: 1,
+            writes: kind != Kind::Read,
+            warps: grid.warps,
+            checks,
+            stripes: Some((place.address(), bytes.trailing_zeros() as u8)),
+            in_order: (0, 0, 0),
+        };
+        checks == Checks::INITIALISED
+            || match place {
+                Where::Shared(at) => access.apply(&mut check.shadow, at.into(), all),
+                Where::Global(at) => access.apply(&mut grid.shadow, at, all),
+            }
+            .is_ok()
+    }
+
+    /// Shared memory of a block that has ended is gone.
+    fn look_at_blocks(
+        &mut self,
+        looked: &Looked<'_>,
+        addresses: &[u64; LANES],
+    ) -> Result<(), Trap> {
+        if self.cluster.ctas.len() == 1 {
+            return Ok(());
+        }
+        for lane in lanes_of(looked.active) {
+            if let Some(place @ Where::Shared(at)) = Where::of(looked.access.space, addresses[lane])
+                && self.cluster.ctas[(at >> 24) as usize].alive == 0
+            {
+                let (access, hint) = (describe(place, looked.kind), self.hint(place));
+                let message = format!("{access} at {at:#x} of a block that has ended{hint}");
+                return Err(Trap::misuse(message, lane as u32));
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares weak accesses lane by lane, up to the first that something is wrong with.
+    fn compare_lanes(
+        &mut self,
+        looked: &Looked<'_>,
+        addresses: &[u64; LANES],
+        lanes: u32,
+    ) -> Result<(), (usize, Conflict)> {
+        let Some(mark) = self.mark(0, Nature::Weak) else { return Ok(()) };
+        let (Some(grid), Some(check)) = (&mut self.grid.check, &mut self.cluster.check) else {
+            return Ok(());
+        };
+        let threads = &check.threads[self.warp.number];
+        let mut access = Access {
+            seen: threads.seen(lanes.trailing_zeros() as usize),
+            mark,
+            lanes: 0,
+            own: 0,
+            writes: looked.kind != Kind::Read,
+            warps: grid.warps,
+            checks: looked.checks,
+            stripes: None,
+            in_order: (0, 0, 0),
+        };
+        let is_one = threads.is_one_group();
+        for lane in lanes_of(lanes) {
+            let Some(place) = Where::of(looked.access.space, addresses[lane]) else { continue };
+            if !is_one {
+                access.seen = threads.seen(lane);
+                access.in_order = (0, 0, 0);
+            }
+            (access.mark.lane, access.lanes, access.own) = (lane as u8, 1 << lane, 1 << lane);
+            let done = match place {
+                Where::Shared(at) => access.apply(&mut check.shadow, at.into(), looked.bytes),
+                Where::Global(at) => access.apply(&mut grid.shadow, at, looked.bytes),
+            };
+            done.map_err(|conflict| (lane, conflict))?;
+        }
+        Ok(())
+    }
+
+    fn compare_at(
+        &mut self,
+        looked: &Looked<'_>,
+        addresses: &[u64; LANES],
+        lane: usize,
+        lanes: u32,
+    ) -> Result<(), Conflict> {
+        let Looked { nature, bytes, kind, .. } = *looked;
+        let Some(place) = Where::of(looked.access.space, addresses[lane]) else { return Ok(()) };
+        self.compare(nature, kind != Kind::Read, place, bytes, lane, lanes)
+    }
+
+    /// Reports a conflict, unless it does no harm.
+    fn settle(
+        &mut self,
+        looked: &Looked<'_>,
+        addresses: &[u64; LANES],
+        lane: usize,
+        conflict: &Conflict,
+    ) -> Result<(), Trap> {
+        let Some(place) = Where::of(looked.access.space, addresses[lane]) else { return Ok(()) };
+        let Some(writer) = self.writes_the_same(looked, addresses, lane, conflict) else {
+            let access = describe(place, looked.kind);
+            return Err(self.conflict(conflict, access, place, looked.bytes, lane));
+        };
+        self.overwrite(place, looked.bytes, lane, writer);
+        Ok(())
+    }
+
+    /// Strong accesses, which synchronise.
+    fn look_at_strong(
+        &mut self,
+        looked: &Looked<'_>,
+        addresses: &[u64; LANES],
+    ) -> Result<(), Trap> {
+        let Looked { access, kind, active, .. } = *looked;
+        if kind == Kind::Read {
+            for (lane, lanes) in same_address(addresses, active) {
+                if let Some(place) = Where::of(access.space, addresses[lane]) {
+                    self.synchronise(looked, place, lanes, false);
+                }
+            }
+        }
+        for lane in lanes_of(active) {
+            let Some(place) = Where::of(access.space, addresses[lane]) else { continue };
+            if kind == Kind::Atomic {
+                self.synchronise(looked, place, 1 << lane, false);
+            }
+            if let Err(conflict) = self.compare_at(looked, addresses, lane, 1 << lane) {
+                self.settle(looked, addresses, lane, &conflict)?;
+            }
+            if kind != Kind::Read {
+                self.synchronise(looked, place, 1 << lane, true);
+            }
+        }
+        Ok(())
     }
 
     /// An access of one lane, in bounds, that is no load or store.
@@ -93,50 +275,6 @@ impl Exec<'_, '_> {
         }
         let done = self.compare(Nature::Weak, writes, place, bytes, lane, 1 << lane);
         done.map_err(|conflict| self.conflict(&conflict, describe(place, kind), place, bytes, lane))
-    }
-
-    /// One thread's access, or the same read of several.
-    fn look_at(
-        &mut self,
-        looked: &Looked<'_>,
-        addresses: &[u64; LANES],
-        lane: usize,
-        lanes: u32,
-    ) -> Result<(), Trap> {
-        let address = addresses[lane];
-        let Some(place) = Where::of(looked.access.space, address) else { return Ok(()) };
-        if let Where::Shared(at) = place
-            && self.cluster.ctas[(at >> 24) as usize].alive == 0
-        {
-            let (access, hint) = (describe(place, looked.kind), self.hint(place));
-            let message = format!("{access} at {at:#x} of a block that has ended{hint}");
-            return Err(Trap::misuse(message, lane as u32));
-        }
-        if looked.checks.contains(Checks::INITIALISED) {
-            let is_copied = looked.access.is_copied;
-            self.look_at_values(place, looked.bytes, looked.kind, is_copied, lane)?;
-        }
-        if looked.checks == Checks::INITIALISED {
-            return Ok(());
-        }
-        let is_strong = looked.nature != Nature::Weak;
-        if is_strong && looked.kind == Kind::Atomic {
-            self.synchronise(looked, place, 1 << lane, false);
-        }
-        let writes = looked.kind != Kind::Read;
-        let Looked { nature, bytes, .. } = *looked;
-        let Err(conflict) = self.compare(nature, writes, place, bytes, lane, lanes) else {
-            if is_strong && writes {
-                self.synchronise(looked, place, 1 << lane, true);
-            }
-            return Ok(());
-        };
-        let Some(writer) = self.writes_the_same(looked, addresses, lane, &conflict) else {
-            let access = describe(place, looked.kind);
-            return Err(self.conflict(&conflict, access, place, bytes, lane));
-        };
-        self.overwrite(place, bytes, lane, writer);
-        Ok(())
     }
 
     /// Remembers a write that was found to do no harm.
@@ -217,6 +355,7 @@ impl Exec<'_, '_> {
             writes,
             warps: grid.warps,
             checks,
+            stripes: None,
             in_order: (0, 0, 0),
         };
         match place {
@@ -275,7 +414,7 @@ impl Exec<'_, '_> {
                 && earlier.pc == self.pc
         });
         // A lane before this one that stored to the same address.
-        let before = looked.active & earlier.lanes() & !(u32::MAX << lane);
+        let before = looked.active & earlier.lanes(looked.bytes) & !(u32::MAX << lane);
         let other = lanes_of(before).find(|other| addresses[*other] == addresses[lane]);
         let value = |lane: usize, element: usize| {
             let source = self.used(looked.inst, 1 + element);
