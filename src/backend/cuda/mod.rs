@@ -98,12 +98,12 @@ impl Cuda {
         Ok(Self { device, gemm_config: None })
     }
 
-    /// The same backend, whose products all take this launch rather than the one that is chosen for their
-    /// shape: for tuning, and for tests of every kernel.
+    /// The same backend, whose products take this launch rather than the one that is chosen for their shape:
+    /// for tuning, and for tests of every kernel. Those that have no such tile are not concerned; the number
+    /// of SMs and the size of shared memory follow from the product.
     ///
-    /// A product fails with [`Error::KernelsNotBuilt`](crate::Error::KernelsNotBuilt) if the tile is not
-    /// among the compiled ones, and with [`Error::Driver`](crate::Error::Driver) if the device has not
-    /// the shared memory for it.
+    /// A product fails with [`Error::Value`](crate::Error::Value) if the ring or the cluster cannot be, and
+    /// with [`Error::Driver`](crate::Error::Driver) if the device has not the shared memory.
     #[must_use]
     pub fn with_gemm_config(&self, config: heuristics::GemmConfig) -> Self {
         Self { gemm_config: Some(config), ..self.clone() }
