@@ -7,9 +7,10 @@
 mod common;
 
 use common::{Limit, Work};
+use moekit::cost::Cost;
 use moekit::gemm::{
-    GemmArgs, GemmOut, GroupRows, GroupedGemmArgs, KGroupedGemmArgs, KGroupedOperands,
-    MaskedGemmArgs, MaskedRows, Operands,
+    GemmArgs, GemmFormat, GemmKind, GemmOut, GemmShape, GroupRows, GroupedGemmArgs,
+    KGroupedGemmArgs, KGroupedOperands, MaskedGemmArgs, MaskedRows, Operands,
 };
 use moekit::num::{E4M3, bf16, ceil_div};
 use moekit::tensor::{QuantTensor, ScaleLayout, Tensor};
@@ -58,10 +59,6 @@ fn codes(num: usize) -> Vec<E4M3> {
     (0..num).map(|_| code()).collect()
 }
 
-fn flops(m: usize, [n, k]: [usize; 2]) -> usize {
-    2 * m * n * k
-}
-
 impl Bench {
     fn rows(&self, m: usize, k: usize) -> Result<QuantTensor<Cpu, 2>> {
         let mut rows = QuantTensor::zeros_per_row(&self.cpu, [m, k], ScaleLayout::RowMajor)?;
@@ -83,7 +80,7 @@ impl Bench {
     fn fp8_dense(&self, m: usize, shape @ [n, k]: [usize; 2]) -> Result<()> {
         let (a, b) = (self.rows(m, k)?, self.weights(1, shape)?);
         let mut d = Tensor::<_, bf16, 2>::zeros(&self.cpu, [m, n])?;
-        let work = Work { num_flops: flops(m, shape), num_bytes: m * k + n * k + 2 * m * n };
+        let work = Work::from(GemmShape::new(GemmKind::Dense, m, n, k).cost());
         common::line("fp8 dense", &format!("m{m} n{n} k{k}"), work, Limit::Fma, || {
             let b = b.view().matrix(0).expect("one matrix");
             let out = GemmOut::Bf16(d.view_mut());
@@ -100,7 +97,8 @@ impl Bench {
         let a = Tensor::from_host(&self.cpu, &values(m * k), [m, k])?;
         let b = Tensor::from_host(&self.cpu, &values(n * k), [n, k])?;
         let mut d = Tensor::<_, bf16, 2>::zeros(&self.cpu, [m, n])?;
-        let work = Work { num_flops: flops(m, [n, k]), num_bytes: 2 * (m * k + n * k + m * n) };
+        let shape = GemmShape::new(GemmKind::Dense, m, n, k);
+        let work = Work::from(GemmShape { format: GemmFormat::Bf16, ..shape }.cost());
         common::line("bf16 dense", &format!("m{m} n{n} k{k}"), work, Limit::Fma, || {
             let out = GemmOut::Bf16(d.view_mut());
             let args = GemmArgs::new(Operands::Bf16 { a: a.view(), b: b.view() }, out);
@@ -121,10 +119,9 @@ impl Bench {
         let mut d = Tensor::<_, bf16, 2>::zeros(&self.cpu, [total, n])?;
         let layout: Vec<i32> = (0..total).map(|row| (row / m) as i32).collect();
         let layout = Tensor::from_host(&self.cpu, &layout, [total])?;
-        let num_bytes = total * k + num_groups * n * k + 2 * total * n;
-        let work = Work { num_flops: flops(total, shape), num_bytes };
+        let cost = GemmShape { num_groups, ..GemmShape::new(GemmKind::Contiguous, m, n, k) }.cost();
         let name = format!("{num_groups} x m{m} n{n} k{k}");
-        common::line("fp8 contiguous", &name, work, Limit::Fma, || {
+        common::line("fp8 contiguous", &name, Work::from(cost), Limit::Fma, || {
             let operands = Operands::Fp8 { a: a.view(), b: b.view() };
             let out = GemmOut::Bf16(d.view_mut());
             let args = GroupedGemmArgs::new(operands, GroupRows::PerRow(layout.view()), out);
@@ -139,7 +136,7 @@ impl Bench {
         let (a, b) = (self.rows(num_groups * m, k)?, self.weights(num_groups, shape)?);
         let mut d = Tensor::<_, bf16, 3>::zeros(&self.cpu, [num_groups, m, n])?;
         let masked_m = Tensor::from_host(&self.cpu, &vec![m as i32; num_groups], [num_groups])?;
-        let num_flops = flops(num_groups * m, shape);
+        let num_flops = 2 * num_groups * m * n * k;
         let work = Work { num_flops, num_bytes: num_groups * n * k };
         let name = format!("{num_groups} x m{m} n{n} k{k}");
         common::line("fp8 masked, cold", &name, work, Limit::Read, || {
@@ -163,8 +160,8 @@ impl Bench {
         };
         let (a, b) = (operand(m)?, operand(n)?);
         let mut d = Tensor::<_, f32, 3>::zeros(&self.cpu, [ks.len(), m, n])?;
-        let num_bytes = (m + n) * k + 8 * ks.len() * m * n;
-        let work = Work { num_flops: 2 * m * n * k, num_bytes };
+        let group = |&k: &usize| GemmShape::new(GemmKind::KGrouped, m, n, k).cost();
+        let work = Work::from(ks.iter().map(group).sum::<Cost>());
         common::line("fp8 k-grouped", &format!("m{m} n{n} k{ks:?}"), work, Limit::Fma, || {
             let operands = KGroupedOperands::Fp8 { a: a.view(), b: b.view() };
             let args = KGroupedGemmArgs::new(operands, ks, d.view_mut()).expect("shapes agree");

@@ -73,8 +73,8 @@ fn print(layer: &MoeLayer<Cpu>, load: &RankLoad, stages: &[(Stage, Duration)], t
     let shape = format!("{} tokens", load.num_tokens);
     for (stage, time) in stages {
         let cost = layer.config().stage_cost(*stage, FORMAT, load);
-        let work = Work { num_flops: cost.flops as usize, num_bytes: cost.bytes as usize };
-        let limit = if cost.flops > 0 {
+        let work = Work::from(cost);
+        let limit = if cost.flops() > 0 {
             ("FMA", limits.fma_gflop_per_s)
         } else {
             ("memcpy", limits.memcpy_gb_per_s)

@@ -4,6 +4,7 @@
 
 mod cache;
 mod compile;
+mod embed;
 mod nvcc;
 mod sources;
 mod table;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use cache::Cache;
+use embed::Embed;
 use nvcc::Nvcc;
 
 fn main() -> ExitCode {
@@ -33,7 +35,7 @@ fn run() -> Result<(), String> {
     for path in ["build", "csrc"] {
         println!("cargo::rerun-if-changed={path}");
     }
-    for variable in nvcc::VARIABLES {
+    for variable in nvcc::VARIABLES.into_iter().chain([embed::VARIABLE]) {
         println!("cargo::rerun-if-env-changed={variable}");
     }
     let modules = match Nvcc::find(&root)? {
@@ -45,7 +47,7 @@ fn run() -> Result<(), String> {
         }
         None => Vec::new(),
     };
-    table::write(&out_dir, &modules)
+    table::write(&out_dir, &modules, Embed::from_env()?)
 }
 
 fn folder(variable: &str) -> Result<PathBuf, String> {

@@ -35,6 +35,7 @@
 pub mod backend;
 pub mod checkpoint;
 pub mod comm;
+pub mod cost;
 pub mod eplb;
 pub mod error;
 pub mod gemm;

@@ -10,6 +10,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use moekit::backend::{Limits, SimdLevel};
+use moekit::cost::Cost;
 use moekit::tensor::Tensor;
 use moekit::{Cpu, Result};
 use rayon::prelude::*;
@@ -45,6 +46,12 @@ pub struct Work {
     pub num_flops: usize,
     /// Read + written.
     pub num_bytes: usize,
+}
+
+impl From<Cost> for Work {
+    fn from(cost: Cost) -> Self {
+        Self { num_flops: cost.flops() as usize, num_bytes: cost.hbm_bytes as usize }
+    }
 }
 
 /// Prints where the figures are taken, and the columns' names.

@@ -12,10 +12,13 @@ enum class FaultKind : uint32_t {
     kPlanCapacity = 1,      // rows were clipped; values = {needed, capacity, 1 if masked}
     kPlanIndex = 2,         // an expert out of range; position = slot, values = {expert, num_experts, -}
     kTransposeOffsets = 3,  // offsets break their rule; values = {offset, index, m}
-    kPackScales = 4,        // no power of two; position in the order of tiles, values = {bits, group * 2^32 + row, block}
+    kPackScales = 4,      // no power of two; position in the order of tiles, values = {bits, group * 2^32 + row, block}
+    kGroupedLayout = 5,   // no group; position = row, values = {group, row, num_groups}
+    kGroupedOffsets = 6,  // offsets or counts break their rule; position = group, values = {value, group, m}
+    kMaskedRows = 7,      // fewer rows than none; position = group, values = {rows, group, -}
 };
 
-constexpr uint32_t kNumFaultKinds = 5;
+constexpr uint32_t kNumFaultKinds = 8;
 
 // The first fault of one kind since the last check.
 struct FaultRecord {

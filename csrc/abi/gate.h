@@ -9,19 +9,19 @@ enum class Scoring : uint32_t { kSoftmax = 0, kSigmoid = 1 };
 
 // kernels/gate.cuh
 struct GateParams {
-    const float* logits;        // FP32 [num_tokens, num_experts]
+    const float* logits;  // FP32 [num_tokens, num_experts]
     uint64_t logits_row_stride;
-    const float* bias;          // FP32 [num_experts]; null = 0
-    int32_t* topk_idx;          // INT32 [num_tokens, num_topk]
-    float* topk_weights;        // FP32 [num_tokens, num_topk]
+    const float* bias;    // FP32 [num_experts]; null = 0
+    int32_t* topk_idx;    // INT32 [num_tokens, num_topk]
+    float* topk_weights;  // FP32 [num_tokens, num_topk]
     FaultSink faults;
     uint32_t num_tokens, num_experts, num_topk;
     uint32_t num_expert_groups, num_topk_groups;
     Scoring scoring;
     uint32_t renormalize;
     float routed_scaling_factor;
-    uint32_t is_aligned;      // 1 if every row of logits starts at a multiple of 16 bytes
-    uint32_t token_bytes;     // shared memory of one token: 12 * align(num_experts, 4)
+    uint32_t is_aligned;   // 1 if every row of logits starts at a multiple of 16 bytes
+    uint32_t token_bytes;  // shared memory of one token: 12 * align(num_experts, 4)
 };
 static_assert(sizeof(GateParams) == 96);
 static_assert(offsetof(GateParams, num_tokens) == 56);

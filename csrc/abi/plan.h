@@ -17,7 +17,7 @@ struct PlanParams {
     int32_t* src_info;                    // INT32 [num_rows]
     int32_t* slot_rows;                   // INT32 [num_slots]
     FaultSink faults;
-    uint64_t expert_alignment;        // contiguous layout: at least 1
+    uint64_t expert_alignment;  // contiguous layout: at least 1
     RowLayout layout;
     uint32_t max_m;                // masked layout: rows of each expert
     uint32_t num_slots, num_rows;  // below 2^31

@@ -9,8 +9,8 @@ namespace moekit::abi {
 
 // kernels/quant/token.cuh
 struct QuantizeParams {
-    StackIn x;       // BF16 or FP32 [num_groups, m, k]
-    QuantOut out;    // E4M3 and FP32, per token x 128
+    StackIn x;     // BF16 or FP32 [num_groups, m, k]
+    QuantOut out;  // E4M3 and FP32, per token x 128
     RowsParams rows;
     uint32_t num_groups, m, k;
     uint32_t num_blocks;  // ceil_div(k, 128); num_groups * m * num_blocks < 2^32

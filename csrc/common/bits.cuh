@@ -1,10 +1,10 @@
 // Floats as their bits, on both sides.
 #pragma once
 
+#include "common/macros.cuh"
+
 #include <cstdint>
 #include <cstring>
-
-#include "common/macros.cuh"
 
 namespace moekit::common {
 

@@ -2,9 +2,9 @@
 // Instances that use it compile without contraction (-fmad=false), flushing or approximate division.
 #pragma once
 
-#include <cmath>
-
 #include "common/bits.cuh"
+
+#include <cmath>
 
 namespace moekit::common {
 

@@ -38,4 +38,11 @@ MK_DEVICE void explain_fault(const abi::FaultSink& sink, abi::FaultKind kind, ui
     values[2] = v2;
 }
 
+// Claims and explains: for a fault that one thread of the launch finds alone.
+MK_DEVICE void tell_fault(const abi::FaultSink& sink, abi::FaultKind kind, uint32_t position, int64_t v0, int64_t v1,
+                          int64_t v2) {
+    claim_fault(sink, kind, position);
+    explain_fault(sink, kind, position, v0, v1, v2);
+}
+
 }  // namespace moekit::common

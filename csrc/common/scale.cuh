@@ -1,10 +1,10 @@
 // The scale of quantised elements: src/moe/quant.rs, "One rule everywhere".
 #pragma once
 
-#include <cmath>
-
 #include "abi/tensor.h"
 #include "common/bits.cuh"
+
+#include <cmath>
 
 namespace moekit::common {
 

@@ -18,6 +18,14 @@ MK_DEVICE float warp_max(float x) {
     return x;
 }
 
+// The largest of this and all lower lanes.
+MK_DEVICE uint32_t warp_inclusive_max(uint32_t x) {
+#pragma unroll
+    for (uint32_t distance = 1; distance < 32; distance *= 2)
+        x = max(x, __shfl_up_sync(kFullWarp, x, distance));
+    return x;
+}
+
 // The sum of this and all lower lanes.
 template <typename T>
 MK_DEVICE T warp_inclusive_sum(T x) {

@@ -19,8 +19,7 @@ MK_INSTANCE(quantize_block_bf16, abi::QuantizeTilesParams, kernels::kBlockThread
 MK_INSTANCE(quantize_block_f32, abi::QuantizeTilesParams, kernels::kBlockThreads, kernels::quantize_block<float>)
 MK_INSTANCE(quantize_channel_bf16, abi::QuantizeTilesParams, layout::kChannelThreads,
             kernels::quantize_channel<abi::Bf16>)
-MK_INSTANCE(quantize_channel_f32, abi::QuantizeTilesParams, layout::kChannelThreads,
-            kernels::quantize_channel<float>)
+MK_INSTANCE(quantize_channel_f32, abi::QuantizeTilesParams, layout::kChannelThreads, kernels::quantize_channel<float>)
 MK_INSTANCE(dequantize_bf16, abi::DequantizeParams, kernels::kDequantizeThreads, kernels::dequantize<abi::Bf16>)
 MK_INSTANCE(dequantize_f32, abi::DequantizeParams, kernels::kDequantizeThreads, kernels::dequantize<float>)
 MK_INSTANCE(relayout_scales, abi::ScalesParams, kernels::kScalesThreads, kernels::relayout_scales)

@@ -87,8 +87,8 @@ MK_DEVICE void score(const abi::GateParams& p, uint32_t token, float largest, Ga
     bool has_nan = false;
     for (uint32_t i = common::lane_idx(); i < p.num_experts; i += 32) {
         const float logit = smem.scores[i];
-        const float unbiased = p.scoring == abi::Scoring::kSoftmax ? common::from_bits(smem.keys[i]) / sum
-                                                                   : common::sigmoid(logit);
+        const float unbiased =
+            p.scoring == abi::Scoring::kSoftmax ? common::from_bits(smem.keys[i]) / sum : common::sigmoid(logit);
         const float biased = p.bias == nullptr ? unbiased : unbiased + p.bias[i];
         const bool is_nan = common::is_nan(logit) or common::is_nan(biased);
         has_nan |= is_nan;

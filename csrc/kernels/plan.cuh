@@ -20,10 +20,10 @@ static_assert(kPlanMaxThreads / 32 <= 32, "one warp adds up the warps' counts");
 
 // Shared memory: 8-byte words first.
 struct PlanSmem {
-    uint64_t* ends;       // [num_local_experts + 1], first row of each expert before clipping, and the end
-    uint32_t* totals;     // [num_local_experts], this CTA's tokens of each expert; read by peers
-    uint32_t* counts;     // [num_warps][num_local_experts], later each warp's next position within the expert
-    uint32_t* num_recv;   // [num_local_experts], all CTAs' tokens
+    uint64_t* ends;      // [num_local_experts + 1], first row of each expert before clipping, and the end
+    uint32_t* totals;    // [num_local_experts], this CTA's tokens of each expert; read by peers
+    uint32_t* counts;    // [num_warps][num_local_experts], later each warp's next position within the expert
+    uint32_t* num_recv;  // [num_local_experts], all CTAs' tokens
 
     MK_DEVICE PlanSmem(const abi::PlanParams& p, uint8_t* memory) {
         ends = reinterpret_cast<uint64_t*>(memory);

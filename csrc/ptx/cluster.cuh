@@ -1,9 +1,9 @@
 // Clusters of CTAs. CCCL's cuda::ptx has the barrier and the registers, but not mapa.
 #pragma once
 
-#include <cuda/ptx>
-
 #include "common/macros.cuh"
+
+#include <cuda/ptx>
 
 namespace moekit::ptx {
 

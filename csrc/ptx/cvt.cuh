@@ -1,9 +1,9 @@
 // Conversions that CCCL's cuda::ptx lacks.
 #pragma once
 
-#include <cstdint>
-
 #include "common/macros.cuh"
+
+#include <cstdint>
 
 namespace moekit::ptx {
 

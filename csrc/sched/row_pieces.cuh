@@ -7,9 +7,9 @@
 namespace moekit::sched {
 
 struct RowPiece {
-    uint32_t group, row;   // row within the group
-    uint32_t unit;         // which unit of the row: a block of 128, or a piece of 16
-    bool is_valid;         // false behind the last row
+    uint32_t group, row;  // row within the group
+    uint32_t unit;        // which unit of the row: a block of 128, or a piece of 16
+    bool is_valid;        // false behind the last row
 };
 
 // Unit `flat_idx` of `num_groups * m` rows with `num_units` each.

@@ -1,7 +1,8 @@
 //! Dense products.
 
-use super::{GemmOut, Operands};
+use super::{GemmKind, GemmOut, GemmShape, Operands};
 use crate::backend::Backend;
+use crate::cost::Cost;
 use crate::error::Result;
 use crate::num::bf16;
 use crate::tensor::{QuantRef, TensorRef};
@@ -26,6 +27,18 @@ impl<'a, B> GemmArgs<'a, B> {
         let (m, n, _) = operands.check(OP)?;
         out.check(OP, [m, n])?;
         Ok(Self { operands, out })
+    }
+
+    /// The product's extents.
+    pub fn shape(&self) -> GemmShape {
+        let ([m, k], [n, _]) = (self.operands.a_layout().shape(), self.operands.b_layout().shape());
+        let (format, out) = (self.operands.format(), self.out.format());
+        GemmShape { format, out, ..GemmShape::new(GemmKind::Dense, m, n, k) }
+    }
+
+    /// Arithmetic and traffic.
+    pub fn cost(&self) -> Cost {
+        self.shape().cost()
     }
 }
 

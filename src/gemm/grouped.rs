@@ -1,9 +1,10 @@
 //! Products grouped along M, rows of all groups in one matrix.
 
-use super::{GemmOut, Operands};
+use super::{GemmKind, GemmOut, GemmShape, Operands};
 use crate::backend::Backend;
+use crate::cost::Cost;
 use crate::error::Result;
-use crate::num::bf16;
+use crate::num::{bf16, ceil_div};
 use crate::tensor::{QuantRef, TensorRef, check};
 
 const OP: &str = "m_grouped_gemm_nt_contiguous";
@@ -67,6 +68,22 @@ impl<'a, B: Backend> GroupedGemmArgs<'a, B> {
         }
         out.check(OP, [m, n])?;
         Ok(Self { operands, rows, out })
+    }
+
+    /// The product's extents, the rows spread over all groups.
+    pub fn shape(&self) -> GemmShape {
+        let ([m, k], [num_groups, n, _]) =
+            (self.operands.a_layout().shape(), self.operands.b_layout().shape());
+        let (format, out) = (self.operands.format(), self.out.format());
+        let rows = ceil_div(m, num_groups.max(1));
+        let shape = GemmShape::new(GemmKind::Contiguous, rows, n, k);
+        GemmShape { format, out, num_groups, ..shape }
+    }
+
+    /// Arithmetic and traffic if every row holds a token and every group has some: padding is not known before
+    /// the call.
+    pub fn cost(&self) -> Cost {
+        self.shape().cost_of_rows(self.operands.a_layout().shape()[0])
     }
 }
 

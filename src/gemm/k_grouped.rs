@@ -1,8 +1,10 @@
 //! Products grouped along K: the weight gradients of the experts.
 
+use super::{GemmFormat, GemmKind, GemmShape};
 use crate::backend::Backend;
+use crate::cost::Cost;
 use crate::error::Result;
-use crate::num::bf16;
+use crate::num::{bf16, ceil_div};
 use crate::tensor::{QuantRef, TensorMut, TensorRef, check};
 
 const OP: &str = "k_grouped_gemm_nt_contiguous";
@@ -76,6 +78,26 @@ impl<'a, B: Backend> KGroupedGemmArgs<'a, B> {
         }
         check::contiguous_rows(OP, "d", d.layout())?;
         Ok(Self { operands, ks, d })
+    }
+
+    /// The product's extents, with the groups' mean K, rounded up to a multiple of 128.
+    pub fn shape(&self) -> GemmShape {
+        let mean = ceil_div(self.ks.iter().sum(), self.ks.len().max(1));
+        GemmShape { num_groups: self.ks.len(), ..self.group_shape(mean.next_multiple_of(128)) }
+    }
+
+    fn group_shape(&self, k: usize) -> GemmShape {
+        let [_, m, n] = self.d.shape();
+        let format = match self.operands {
+            KGroupedOperands::Fp8 { .. } => GemmFormat::Fp8,
+            KGroupedOperands::Bf16 { .. } => GemmFormat::Bf16,
+        };
+        GemmShape { format, ..GemmShape::new(GemmKind::KGrouped, m, n, k) }
+    }
+
+    /// Arithmetic and traffic; the results of groups without K are left as they are.
+    pub fn cost(&self) -> Cost {
+        self.ks.iter().filter(|&&k| k > 0).map(|&k| self.group_shape(k).cost()).sum()
     }
 }
 

@@ -1,7 +1,8 @@
 //! Products grouped along M, each group in its own matrix of `max_m` rows.
 
-use super::{GemmOut, Operands};
+use super::{GemmKind, GemmOut, GemmShape, Operands};
 use crate::backend::Backend;
+use crate::cost::Cost;
 use crate::error::Result;
 use crate::num::bf16;
 use crate::tensor::{QuantRef, TensorRef, check};
@@ -45,6 +46,21 @@ impl<'a, B: Backend> MaskedGemmArgs<'a, B> {
         check::contiguous(OP, "masked_m", rows.masked_m.layout())?;
         out.check(OP, [num_groups, max_m, n])?;
         Ok(Self { operands, rows, out })
+    }
+
+    /// The product's extents, with the rows that the caller expects.
+    pub fn shape(&self) -> GemmShape {
+        let ([_, max_m, k], [num_groups, n, _]) =
+            (self.operands.a_layout().shape(), self.operands.b_layout().shape());
+        let (format, out) = (self.operands.format(), self.out.format());
+        let shape = GemmShape::new(GemmKind::Masked, self.rows.expected_m.min(max_m), n, k);
+        GemmShape { format, out, num_groups, ..shape }
+    }
+
+    /// Arithmetic and traffic if every group has the rows that the caller expects: the true ones are not known
+    /// before the call.
+    pub fn cost(&self) -> Cost {
+        self.shape().cost()
     }
 }
 

@@ -18,6 +18,7 @@ mod grouped;
 mod k_grouped;
 mod masked;
 mod operands;
+mod shape;
 
 pub use dense::{GemmArgs, bf16_gemm_nt, fp8_gemm_nt};
 pub use grouped::{
@@ -31,3 +32,4 @@ pub use masked::{
     MaskedGemmArgs, MaskedRows, m_grouped_bf16_gemm_nt_masked, m_grouped_fp8_gemm_nt_masked,
 };
 pub use operands::{GemmOut, Operands};
+pub use shape::{GemmFormat, GemmKind, GemmOutFormat, GemmShape};

@@ -1,5 +1,6 @@
 //! Operands and results that the layouts share, and their checks.
 
+use super::shape::{GemmFormat, GemmOutFormat};
 use crate::error::Result;
 use crate::num::{bf16, ceil_div};
 use crate::tensor::{Layout, QuantRef, TensorMut, TensorRef, check};
@@ -42,6 +43,14 @@ impl<B, const R: usize> GemmOut<'_, B, R> {
         }
     }
 
+    pub(super) fn format(&self) -> GemmOutFormat {
+        match self {
+            Self::Bf16(_) => GemmOutFormat::Bf16,
+            Self::F32(_) => GemmOutFormat::F32,
+            Self::F32Accumulate(_) => GemmOutFormat::F32Accumulate,
+        }
+    }
+
     pub(super) fn check(&self, op: &'static str, expected: [usize; R]) -> Result<()> {
         check::shape(op, "d", &expected, &self.layout().shape())?;
         check::contiguous_rows(op, "d", self.layout())
@@ -60,6 +69,13 @@ impl<B, const RA: usize, const RB: usize> Operands<'_, B, RA, RB> {
         match self {
             Self::Fp8 { b, .. } => b.values.layout(),
             Self::Bf16 { b, .. } => b.layout(),
+        }
+    }
+
+    pub(super) fn format(&self) -> GemmFormat {
+        match self {
+            Self::Fp8 { .. } => GemmFormat::Fp8,
+            Self::Bf16 { .. } => GemmFormat::Bf16,
         }
     }
 

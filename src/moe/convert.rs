@@ -1,6 +1,6 @@
 //! Experts' weights in the other number format.
 
-use super::buffer::WireFormat;
+use super::ep_config::WireFormat;
 use super::quant::{DequantizeArgs, Granularity, QuantizeBlockArgs, ScaleFormat};
 use super::weights::{ExpertMatrices, ExpertWeights, MoeWeights};
 use crate::backend::Backend;

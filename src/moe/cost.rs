@@ -1,37 +1,11 @@
 //! What a step cannot do without: arithmetic and memory traffic of each stage.
 
-use std::iter::Sum;
-use std::ops::Add;
-
-use serde::Serialize;
-
-use super::buffer::WireFormat;
+use super::ep_config::WireFormat;
 use super::stages::Stage;
 use super::weights::MoeConfig;
-use crate::num::{bf16, ceil_div};
-
-/// Arithmetic and memory traffic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct Cost {
-    /// Floating-point operations of the matrix products; a multiply-add is two.
-    pub flops: u64,
-    /// Bytes read + written, each input and output once.
-    pub bytes: u64,
-}
-
-impl Add for Cost {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self { flops: self.flops + other.flops, bytes: self.bytes + other.bytes }
-    }
-}
-
-impl Sum for Cost {
-    fn sum<I: Iterator<Item = Self>>(costs: I) -> Self {
-        costs.fold(Self::default(), Add::add)
-    }
-}
+use crate::cost::Cost;
+use crate::gemm::{GemmFormat, GemmKind, GemmShape};
+use crate::num::bf16;
 
 /// What one rank had to do in a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +27,9 @@ impl MoeConfig {
     ///
     /// Weights count once for every expert that has rows, activations once for each read and write,
     /// padding not at all. The plan counts every rank's routing, as if each brought as many tokens as
-    /// this one.
+    /// this one. Bytes to other ranks are those of rows that come from, or return to, others if every rank
+    /// brings as many rows as this one; a token that goes to several experts of a rank is read once, so they can be
+    /// fewer.
     ///
     /// # Examples
     ///
@@ -65,8 +41,8 @@ impl MoeConfig {
     /// let config = GenerateOptions::default().config.to_moe_config();
     /// let load = RankLoad { num_ranks: 1, num_tokens: 2, num_recv_tokens: 16, num_used_experts: 9 };
     /// let cost = config.stage_cost(Stage::Down, WireFormat::Bf16, &load);
-    /// assert_eq!(cost.flops, 2 * 16 * 2048 * 1024);
-    /// assert_eq!(cost.bytes, 2 * (9 * 2048 * 1024 + 16 * (1024 + 2048)));
+    /// assert_eq!(cost.bf16_flops, 2 * 16 * 2048 * 1024);
+    /// assert_eq!(cost.hbm_bytes, 2 * (9 * 2048 * 1024 + 16 * (1024 + 2048)));
     /// ```
     pub fn stage_cost(&self, stage: Stage, format: WireFormat, load: &RankLoad) -> Cost {
         let sizes = Sizes { format };
@@ -91,18 +67,26 @@ impl MoeConfig {
                 return cost;
             }
             Stage::Plan => (0, load.num_ranks * slots),
-            Stage::DispatchRecv => (0, 2 * rows * sizes.row(hidden)),
+            Stage::DispatchRecv => return exchange(rows * sizes.row(hidden), load.num_ranks),
             Stage::GateUp => return sizes.gate_up(rows, load.num_used_experts, width, hidden),
             Stage::Swiglu => return sizes.swiglu(rows, width),
             Stage::Down => return sizes.down(rows, load.num_used_experts, width, hidden),
-            Stage::CombineSend => (0, 2 * rows * hidden * size_of::<bf16>()),
+            Stage::CombineSend => {
+                return exchange(rows * hidden * size_of::<bf16>(), load.num_ranks);
+            }
             Stage::CombineRecv => {
                 let shared = usize::from(self.num_shared_experts > 0);
                 (0, tokens * (num_topk + shared + 1) * hidden * size_of::<bf16>())
             }
         };
-        Cost { flops: flops as u64, bytes: bytes as u64 }
+        Cost { bf16_flops: flops as u64, hbm_bytes: bytes as u64, ..Cost::default() }
     }
+}
+
+/// Rows read and written once, those of other ranks over the links.
+fn exchange(num_bytes: usize, num_ranks: usize) -> Cost {
+    let link_bytes = num_bytes * num_ranks.saturating_sub(1) / num_ranks.max(1);
+    Cost { hbm_bytes: 2 * num_bytes as u64, link_bytes: link_bytes as u64, ..Cost::default() }
 }
 
 struct Sizes {
@@ -115,17 +99,13 @@ impl Sizes {
         self.format.row_bytes(len)
     }
 
-    /// Bytes of a weight matrix.
-    fn matrix(&self, n: usize, k: usize) -> usize {
-        match self.format {
-            WireFormat::Bf16 => n * k * size_of::<bf16>(),
-            WireFormat::Fp8 => n * k + ceil_div(n, 128) * ceil_div(k, 128) * size_of::<f32>(),
-        }
-    }
-
     fn product(&self, m: usize, num_groups: usize, n: usize, k: usize) -> Cost {
-        let bytes = num_groups * self.matrix(n, k) + m * (self.row(k) + n * size_of::<bf16>());
-        Cost { flops: 2 * (m * n * k) as u64, bytes: bytes as u64 }
+        let format = match self.format {
+            WireFormat::Bf16 => GemmFormat::Bf16,
+            WireFormat::Fp8 => GemmFormat::Fp8,
+        };
+        let shape = GemmShape::new(GemmKind::Contiguous, m, n, k);
+        GemmShape { format, num_groups, ..shape }.cost_of_rows(m)
     }
 
     fn gate_up(&self, m: usize, num_experts: usize, width: usize, hidden: usize) -> Cost {
@@ -138,6 +118,6 @@ impl Sizes {
 
     fn swiglu(&self, m: usize, width: usize) -> Cost {
         let bytes = m * (2 * width * size_of::<bf16>() + self.row(width));
-        Cost { flops: 0, bytes: bytes as u64 }
+        Cost { hbm_bytes: bytes as u64, ..Cost::default() }
     }
 }

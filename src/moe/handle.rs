@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::buffer::{EpBuffer, EpConfig, RecvLayout};
+use super::buffer::EpBuffer;
+use super::ep_config::{EpConfig, RecvLayout};
 use super::plan::RowLayout;
 use crate::backend::Backend;
 use crate::error::{Error, Result};

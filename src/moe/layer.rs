@@ -9,25 +9,23 @@
 
 use std::time::Duration;
 
-use super::buffer::{EpBuffer, EpConfig, RecvLayout, Reduce, WireFormat};
+use super::buffer::EpBuffer;
 use super::combine::CombineWeights;
 use super::dispatch::PendingDispatch;
+use super::ep_config::{EpConfig, RecvLayout, Reduce, WireFormat};
+use super::ffn::{Ffn, Grouping, wire_format};
 use super::gate::GateArgs;
 use super::handle::Handle;
 use super::plan::RowLayout;
 use super::quant::{QuantizeArgs, ScaleFormat};
 use super::stages::{Stage, StageTimes};
-use super::swiglu::{SwigluArgs, SwigluInput, SwigluQuantizeArgs};
-use super::weights::{ExpertMatrices, ExpertWeights, MoeConfig, MoeWeights};
-use super::workspace::{FfnMemory, Workspace};
-use super::{ExpertMap, Rows, TokensMut, TokensRef};
+use super::weights::{MoeConfig, MoeWeights};
+use super::workspace::Workspace;
+use super::{ExpertMap, Rows, TokensRef};
 use crate::backend::Backend;
 use crate::comm::World;
-use crate::error::{Error, Result};
-use crate::gemm::{
-    GemmArgs, GemmOut, GroupRows, GroupedGemmArgs, MaskedGemmArgs, MaskedRows, Operands,
-    bf16_gemm_nt,
-};
+use crate::error::Result;
+use crate::gemm::{GemmOut, bf16_gemm_nt};
 use crate::num::bf16;
 use crate::tensor::{Tensor, TensorMut, TensorRef, check};
 
@@ -373,139 +371,7 @@ impl<B: Backend> MoeLayer<B> {
         check::contiguous_rows(OP, "x", x.layout())?;
         check::shape(OP, "out", &shape, &out.shape())?;
         let capacity = self.options.num_max_tokens_per_rank;
-        if num_tokens > capacity {
-            return Err(Error::Capacity {
-                op: OP,
-                arg: "num_max_tokens_per_rank",
-                needed: num_tokens,
-                capacity,
-                unit: "tokens",
-            });
-        }
+        check::capacity(OP, "num_max_tokens_per_rank", num_tokens, capacity, "tokens")?;
         Ok(num_tokens)
     }
-}
-
-/// Which rows belong to which expert.
-enum Grouping<'a, B: Backend> {
-    /// All rows to the one expert.
-    One,
-    Contiguous(&'a Handle<B>),
-    Masked(&'a Handle<B>),
-}
-
-/// A feed-forward block over rows: `down(silu(gate x) * up x)`.
-struct Ffn<'a, B: Backend> {
-    backend: &'a B,
-    stream: &'a B::Stream,
-    weights: &'a ExpertWeights<B>,
-    limit: Option<f32>,
-    scale_format: ScaleFormat,
-    grouping: Grouping<'a, B>,
-}
-
-impl<B: Backend> Ffn<'_, B> {
-    fn gate_up(
-        &self,
-        x: TokensRef<'_, B>,
-        memory: &mut FfnMemory<B>,
-        num_rows: usize,
-    ) -> Result<()> {
-        self.product(x, &self.weights.gate_up, memory.gate_up.first_rows_mut(num_rows)?)
-    }
-
-    fn down(&self, memory: &mut FfnMemory<B>, num_rows: usize) -> Result<()> {
-        let activated = memory.activated.first_rows(num_rows)?;
-        self.product(activated, &self.weights.down, memory.y.first_rows_mut(num_rows)?)
-    }
-
-    /// Activates, and quantises if the next product is in FP8.
-    fn swiglu(&self, memory: &mut FfnMemory<B>, num_rows: usize) -> Result<()> {
-        let gate_up = memory.gate_up.first_rows(num_rows)?;
-        let rows = match &self.grouping {
-            Grouping::One => Rows::All,
-            Grouping::Contiguous(handle) | Grouping::Masked(handle) => Rows::Offsets {
-                expert_offsets: handle.expert_offsets(),
-                num_recv_tokens_per_expert: handle.num_recv_tokens_per_expert(),
-            },
-        };
-        let limit = self.limit.unwrap_or(f32::INFINITY);
-        let input = SwigluInput { rows, limit, ..SwigluInput::new(gate_up) };
-        match memory.activated.first_rows_mut(num_rows)? {
-            TokensMut::Fp8(out) => {
-                let args = SwigluQuantizeArgs::new(input, out, self.scale_format)?;
-                self.backend.swiglu_quantize(self.stream, args)
-            }
-            TokensMut::Bf16(out) => self.backend.swiglu(self.stream, SwigluArgs::new(input, out)?),
-        }
-    }
-
-    fn product(
-        &self,
-        a: TokensRef<'_, B>,
-        weights: &ExpertMatrices<B>,
-        d: TensorMut<'_, B, bf16, 2>,
-    ) -> Result<()> {
-        match &self.grouping {
-            Grouping::One => {
-                let operands = match (a, weights) {
-                    (TokensRef::Fp8(a), ExpertMatrices::Fp8(b)) => {
-                        Operands::Fp8 { a, b: b.view().matrix(0)? }
-                    }
-                    (TokensRef::Bf16(a), ExpertMatrices::Bf16(b)) => {
-                        Operands::Bf16 { a, b: b.view().matrix(0)? }
-                    }
-                    _ => return Err(mixed_formats()),
-                };
-                self.backend.gemm_nt(self.stream, GemmArgs::new(operands, GemmOut::Bf16(d))?)
-            }
-            Grouping::Contiguous(handle) => {
-                let operands = match (a, weights) {
-                    (TokensRef::Fp8(a), ExpertMatrices::Fp8(b)) => Operands::Fp8 { a, b: b.view() },
-                    (TokensRef::Bf16(a), ExpertMatrices::Bf16(b)) => {
-                        Operands::Bf16 { a, b: b.view() }
-                    }
-                    _ => return Err(mixed_formats()),
-                };
-                let rows = GroupRows::Offsets {
-                    expert_offsets: handle.expert_offsets(),
-                    num_recv_tokens_per_expert: handle.num_recv_tokens_per_expert(),
-                };
-                let args = GroupedGemmArgs::new(operands, rows, GemmOut::Bf16(d))?;
-                self.backend.m_grouped_gemm_nt_contiguous(self.stream, args)
-            }
-            Grouping::Masked(handle) => {
-                let num_groups = weights.shape()[0];
-                let operands = match (a, weights) {
-                    (TokensRef::Fp8(a), ExpertMatrices::Fp8(b)) => {
-                        Operands::Fp8 { a: a.split_rows(num_groups)?, b: b.view() }
-                    }
-                    (TokensRef::Bf16(a), ExpertMatrices::Bf16(b)) => {
-                        Operands::Bf16 { a: a.split_rows(num_groups)?, b: b.view() }
-                    }
-                    _ => return Err(mixed_formats()),
-                };
-                let rows = MaskedRows {
-                    masked_m: handle.num_recv_tokens_per_expert(),
-                    expected_m: handle.num_tokens(),
-                };
-                let out = GemmOut::Bf16(d.split_rows(num_groups)?);
-                let args = MaskedGemmArgs::new(operands, rows, out)?;
-                self.backend.m_grouped_gemm_nt_masked(self.stream, args)
-            }
-        }
-    }
-}
-
-/// The wire's number format: that of the experts' weights.
-fn wire_format<B: Backend>(weights: &ExpertWeights<B>) -> Result<WireFormat> {
-    match (&weights.gate_up, &weights.down) {
-        (ExpertMatrices::Fp8(_), ExpertMatrices::Fp8(_)) => Ok(WireFormat::Fp8),
-        (ExpertMatrices::Bf16(_), ExpertMatrices::Bf16(_)) => Ok(WireFormat::Bf16),
-        _ => Err(mixed_formats()),
-    }
-}
-
-fn mixed_formats() -> Error {
-    Error::value(OP, "weights", "one number format for gate_up and down", "FP8 and BF16")
 }

@@ -1,7 +1,8 @@
 //! Memory that a layer keeps from step to step.
 
-use super::buffer::{EpBuffer, EpSizes, RecvLayout, WireFormat};
+use super::buffer::EpBuffer;
 use super::dispatch::{TokensMut, TokensRef};
+use super::ep_config::{EpSizes, RecvLayout, WireFormat};
 use super::layer::LayerOptions;
 use super::weights::{MoeConfig, MoeWeights};
 use crate::backend::Backend;

@@ -7,8 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::pipeline::op::ShortOp;
 use crate::pipeline::{Cell, Op, OpKind, Placement, Schedule};
+use crate::read_file::read_file;
 use crate::{Error, Result};
 
+/// Most bytes of a file; a schedule of a million ops takes some 20 MB.
+const MAX_FILE_BYTES: u64 = 1 << 30;
 const FORMAT: &str = "pipeline schedule (JSON)";
 
 #[derive(Deserialize, Serialize)]
@@ -39,8 +42,7 @@ impl Schedule {
     /// [`Error::Io`] if the file cannot be read, else as [`from_json`](Self::from_json).
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let bytes = std::fs::read(path)
-            .map_err(|source| Error::io("read pipeline schedule", path, source))?;
+        let bytes = read_file("read pipeline schedule", path, MAX_FILE_BYTES)?;
         let json = str::from_utf8(&bytes).map_err(|error| Error::Format {
             path: path.into(),
             format: FORMAT,
@@ -92,6 +94,7 @@ impl Schedule {
 
     /// Returns the schedule as JSON that [`from_json`](Self::from_json) reads, with chunks and
     /// pp_stages.
+    #[allow(clippy::missing_panics_doc, reason = "strings and integers always fit JSON")]
     pub fn to_json(&self) -> serde_json::Value {
         let num_virtual_stages = match self.placement {
             Placement::Interleaved { num_virtual_stages } => Some(num_virtual_stages),

@@ -47,6 +47,20 @@ pub(crate) fn multiple(
     Err(Error::Alignment { op, arg, multiple_of, got })
 }
 
+/// [`Error::Capacity`] if more is needed than there is.
+pub(crate) fn capacity(
+    op: &'static str,
+    arg: &'static str,
+    needed: usize,
+    capacity: usize,
+    unit: &'static str,
+) -> Result<()> {
+    if needed <= capacity {
+        return Ok(());
+    }
+    Err(Error::Capacity { op, arg, needed, capacity, unit })
+}
+
 /// [`Error::Stride`] if two elements of an output share an address.
 pub(crate) fn no_overlap<const R: usize>(
     op: &'static str,

@@ -2,9 +2,9 @@
 
 use std::marker::PhantomData;
 
-use super::{Element, Layout, TensorMut, TensorRef};
+use super::{Element, Layout, TensorMut, TensorRef, check};
 use crate::backend::{Backend, Buffer};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// A tensor that owns its memory on backend `B`.
 pub struct Tensor<B: Backend, T, const R: usize> {
@@ -111,15 +111,7 @@ impl<B: Backend, T: Element> Tensor<B, T, 2> {
 
     fn row_prefix(&self, num_rows: usize) -> Result<Layout<2>> {
         let [capacity, num_cols] = self.shape();
-        if num_rows > capacity {
-            return Err(Error::Capacity {
-                op: "tensor",
-                arg: "rows",
-                needed: num_rows,
-                capacity,
-                unit: "rows",
-            });
-        }
+        check::capacity("tensor", "rows", num_rows, capacity, "rows")?;
         Ok(Layout::with_strides([num_rows, num_cols], self.layout.strides()))
     }
 }

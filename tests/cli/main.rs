@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod eplb;
+mod gemm;
 mod guides;
 mod info;
 mod moe;

@@ -37,8 +37,7 @@ MK_DEVICE void dequantize(const abi::DequantizeParams& p) {
     const uint32_t num_valid = min(p.k - column, layout::kPiece);
     const auto* codes = static_cast<const uint8_t*>(p.values.data) + at.group * p.values.group_stride +
                         at.row * p.values.row_stride + column;
-    const float* scales =
-        p.scales + at.group * p.scales_group_stride + at.row / p.tile_rows * p.scales_row_stride;
+    const float* scales = p.scales + at.group * p.scales_group_stride + at.row / p.tile_rows * p.scales_row_stride;
 
     float x[layout::kPiece];
     load_codes(codes, num_valid, p.values.is_aligned, x);

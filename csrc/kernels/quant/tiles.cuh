@@ -94,8 +94,7 @@ MK_DEVICE void quantize_channel(const abi::QuantizeTilesParams& p) {
 
     float x[4][kVector];
     layout::load_channels<T>(p.x, first_row, kBlockRows, first_column, p.n, x);
-    float* scales =
-        p.out.scales + tile.row_tile * p.out.scales_row_stride + first_column * p.out.scales_block_stride;
+    float* scales = p.out.scales + tile.row_tile * p.out.scales_row_stride + first_column * p.out.scales_block_stride;
     layout::find_channel_scales<T>(x, p.out.format, p.n - first_column, scales, p.out.scales_block_stride, smem);
 
     const uint32_t column = first_column + layout::channel_vector() * kVector;

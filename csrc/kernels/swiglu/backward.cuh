@@ -36,8 +36,7 @@ MK_DEVICE float write_gradients(const abi::SwigluBackwardParams& p, uint32_t gro
         static_cast<const T*>(in.gate_up.data) + group * in.gate_up.group_stride + row * in.gate_up.row_stride;
     const D* grad_out =
         static_cast<const D*>(p.grad_out.data) + group * p.grad_out.group_stride + row * p.grad_out.row_stride;
-    const float weight =
-        in.row_weights == nullptr ? 1.0f : in.row_weights[static_cast<uint64_t>(group) * in.m + row];
+    const float weight = in.row_weights == nullptr ? 1.0f : in.row_weights[static_cast<uint64_t>(group) * in.m + row];
     float sum = 0.0f;
 #pragma unroll 4
     for (uint32_t column = common::lane_idx(); column < in.half; column += 32) {

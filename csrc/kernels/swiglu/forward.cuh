@@ -23,10 +23,9 @@ MK_DEVICE void load_activations(const abi::SwigluInput& in, uint32_t group, uint
                                 uint32_t num_valid, float (&act)[layout::kPiece]) {
     if (num_valid == 0 or not layout::has_token(in.rows, group, row, in.m))
         return;
-    const T* gate = static_cast<const T*>(in.gate_up.data) + group * in.gate_up.group_stride +
-                    row * in.gate_up.row_stride + column;
-    const float weight =
-        in.row_weights == nullptr ? 1.0f : in.row_weights[static_cast<uint64_t>(group) * in.m + row];
+    const T* gate =
+        static_cast<const T*>(in.gate_up.data) + group * in.gate_up.group_stride + row * in.gate_up.row_stride + column;
+    const float weight = in.row_weights == nullptr ? 1.0f : in.row_weights[static_cast<uint64_t>(group) * in.m + row];
     float g[layout::kPiece], u[layout::kPiece];
     if (in.is_half_aligned and num_valid == layout::kPiece) {
         const layout::RawPiece<T> raw_gate(gate), raw_up(gate + in.half);

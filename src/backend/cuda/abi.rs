@@ -14,8 +14,14 @@ pub enum FaultKind {
     TransposeOffsets = 3,
     #[doc = " no power of two; position in the order of tiles, values = {bits, group * 2^32 + row, block}"]
     PackScales = 4,
+    #[doc = " no group; position = row, values = {group, row, num_groups}"]
+    GroupedLayout = 5,
+    #[doc = " offsets or counts break their rule; position = group, values = {value, group, m}"]
+    GroupedOffsets = 6,
+    #[doc = " fewer rows than none; position = group, values = {rows, group, -}"]
+    MaskedRows = 7,
 }
-pub const NUM_FAULT_KINDS: u32 = 5;
+pub const NUM_FAULT_KINDS: u32 = 8;
 #[doc = " The first fault of one kind since the last check."]
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
@@ -118,82 +124,6 @@ const _: () = {
         [::core::mem::offset_of!(GateParams, is_aligned) - 88usize];
     ["Offset of field: GateParams::token_bytes"]
         [::core::mem::offset_of!(GateParams, token_bytes) - 92usize];
-};
-#[repr(u32)]
-#[derive(Debug, Copy, Clone, Hash, PartialEq, Eq)]
-pub enum RowLayout {
-    Contiguous = 0,
-    Masked = 1,
-}
-#[doc = " kernels/plan.cuh"]
-#[repr(C)]
-#[derive(Debug, Copy, Clone)]
-pub struct PlanParams {
-    #[doc = " INT32 [num_slots]; physical expert, -1 = not selected"]
-    pub topk_idx: *const i32,
-    #[doc = " INT32 [num_local_experts + 1]"]
-    pub expert_offsets: *mut i32,
-    #[doc = " INT32 [num_local_experts]"]
-    pub num_recv_tokens_per_expert: *mut i32,
-    #[doc = " INT32 [num_local_experts], added to; null = none"]
-    pub expert_load: *mut i32,
-    #[doc = " INT32 [num_rows]"]
-    pub grouped_layout: *mut i32,
-    #[doc = " INT32 [num_rows]"]
-    pub src_info: *mut i32,
-    #[doc = " INT32 [num_slots]"]
-    pub slot_rows: *mut i32,
-    pub faults: FaultSink,
-    #[doc = " contiguous layout: at least 1"]
-    pub expert_alignment: u64,
-    pub layout: RowLayout,
-    #[doc = " masked layout: rows of each expert"]
-    pub max_m: u32,
-    #[doc = " below 2^31"]
-    pub num_slots: u32,
-    #[doc = " below 2^31"]
-    pub num_rows: u32,
-    #[doc = " of all ranks, at most 2^31"]
-    pub num_experts: u32,
-    pub first_local_expert: u32,
-    pub num_local_experts: u32,
-    pub reserved: u32,
-}
-#[allow(clippy::unnecessary_operation, clippy::identity_op)]
-const _: () = {
-    ["Size of PlanParams"][::core::mem::size_of::<PlanParams>() - 112usize];
-    ["Alignment of PlanParams"][::core::mem::align_of::<PlanParams>() - 8usize];
-    ["Offset of field: PlanParams::topk_idx"]
-        [::core::mem::offset_of!(PlanParams, topk_idx) - 0usize];
-    ["Offset of field: PlanParams::expert_offsets"]
-        [::core::mem::offset_of!(PlanParams, expert_offsets) - 8usize];
-    ["Offset of field: PlanParams::num_recv_tokens_per_expert"]
-        [::core::mem::offset_of!(PlanParams, num_recv_tokens_per_expert) - 16usize];
-    ["Offset of field: PlanParams::expert_load"]
-        [::core::mem::offset_of!(PlanParams, expert_load) - 24usize];
-    ["Offset of field: PlanParams::grouped_layout"]
-        [::core::mem::offset_of!(PlanParams, grouped_layout) - 32usize];
-    ["Offset of field: PlanParams::src_info"]
-        [::core::mem::offset_of!(PlanParams, src_info) - 40usize];
-    ["Offset of field: PlanParams::slot_rows"]
-        [::core::mem::offset_of!(PlanParams, slot_rows) - 48usize];
-    ["Offset of field: PlanParams::faults"][::core::mem::offset_of!(PlanParams, faults) - 56usize];
-    ["Offset of field: PlanParams::expert_alignment"]
-        [::core::mem::offset_of!(PlanParams, expert_alignment) - 72usize];
-    ["Offset of field: PlanParams::layout"][::core::mem::offset_of!(PlanParams, layout) - 80usize];
-    ["Offset of field: PlanParams::max_m"][::core::mem::offset_of!(PlanParams, max_m) - 84usize];
-    ["Offset of field: PlanParams::num_slots"]
-        [::core::mem::offset_of!(PlanParams, num_slots) - 88usize];
-    ["Offset of field: PlanParams::num_rows"]
-        [::core::mem::offset_of!(PlanParams, num_rows) - 92usize];
-    ["Offset of field: PlanParams::num_experts"]
-        [::core::mem::offset_of!(PlanParams, num_experts) - 96usize];
-    ["Offset of field: PlanParams::first_local_expert"]
-        [::core::mem::offset_of!(PlanParams, first_local_expert) - 100usize];
-    ["Offset of field: PlanParams::num_local_experts"]
-        [::core::mem::offset_of!(PlanParams, num_local_experts) - 104usize];
-    ["Offset of field: PlanParams::reserved"]
-        [::core::mem::offset_of!(PlanParams, reserved) - 108usize];
 };
 #[repr(u32)]
 #[derive(Debug, Copy, Clone, Hash, PartialEq, Eq)]
@@ -317,6 +247,195 @@ const _: () = {
         [::core::mem::offset_of!(QuantOut, scales_block_stride) - 56usize];
     ["Offset of field: QuantOut::format"][::core::mem::offset_of!(QuantOut, format) - 64usize];
     ["Offset of field: QuantOut::reserved"][::core::mem::offset_of!(QuantOut, reserved) - 68usize];
+};
+#[doc = " What the driver encodes of a tensor for TMA (CUtensorMap)."]
+#[repr(C)]
+#[repr(align(64))]
+#[derive(Debug, Copy, Clone)]
+pub struct TensorMap {
+    pub words: [u64; 16usize],
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of TensorMap"][::core::mem::size_of::<TensorMap>() - 128usize];
+    ["Alignment of TensorMap"][::core::mem::align_of::<TensorMap>() - 64usize];
+    ["Offset of field: TensorMap::words"][::core::mem::offset_of!(TensorMap, words) - 0usize];
+};
+#[doc = " FP32 [num_groups, num_rows, num_blocks] with any strides, in elements."]
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct ScalesIn {
+    pub data: *const f32,
+    pub group_stride: u64,
+    pub row_stride: u64,
+    pub block_stride: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of ScalesIn"][::core::mem::size_of::<ScalesIn>() - 32usize];
+    ["Alignment of ScalesIn"][::core::mem::align_of::<ScalesIn>() - 8usize];
+    ["Offset of field: ScalesIn::data"][::core::mem::offset_of!(ScalesIn, data) - 0usize];
+    ["Offset of field: ScalesIn::group_stride"]
+        [::core::mem::offset_of!(ScalesIn, group_stride) - 8usize];
+    ["Offset of field: ScalesIn::row_stride"]
+        [::core::mem::offset_of!(ScalesIn, row_stride) - 16usize];
+    ["Offset of field: ScalesIn::block_stride"]
+        [::core::mem::offset_of!(ScalesIn, block_stride) - 24usize];
+};
+#[repr(u32)]
+#[derive(Debug, Copy, Clone, Hash, PartialEq, Eq)]
+pub enum GemmOut {
+    Bf16 = 0,
+    F32 = 1,
+    F32Accumulate = 2,
+}
+#[repr(u32)]
+#[doc = " The operand that a cluster of two CTAs loads once for both: B if their blocks lie one below the other, A if side by\n side."]
+#[derive(Debug, Copy, Clone, Hash, PartialEq, Eq)]
+pub enum ClusterShares {
+    Nothing = 0,
+    A = 1,
+    B = 2,
+}
+#[doc = " kernels/gemm/fp8.cuh"]
+#[repr(C)]
+#[repr(align(64))]
+#[derive(Debug, Copy, Clone)]
+pub struct GemmParams {
+    #[doc = " E4M3 [num_a_groups, m, k]"]
+    pub a: TensorMap,
+    #[doc = " E4M3 [num_groups, n, k]"]
+    pub b: TensorMap,
+    #[doc = " BF16 [num_a_groups, m, n]; used if `stores_by_tma`"]
+    pub d: TensorMap,
+    #[doc = " [num_a_groups, m, ceil_div(k, 128)]"]
+    pub a_scales: ScalesIn,
+    #[doc = " [num_groups, ceil_div(n, 128), ceil_div(k, 128)]"]
+    pub b_scales: ScalesIn,
+    #[doc = " BF16 or FP32 [num_a_groups, m, n]"]
+    pub out: StackOut,
+    #[doc = " kMasked: num_a_groups = num_groups; otherwise 1"]
+    pub rows: RowsParams,
+    pub faults: FaultSink,
+    pub m: u32,
+    pub n: u32,
+    pub k: u32,
+    pub num_groups: u32,
+    #[doc = " of the ring in shared memory"]
+    pub num_stages: u32,
+    #[doc = " blocks along M that are walked together along N, so that B stays in the L2 cache"]
+    pub band_width: u32,
+    pub kind: GemmOut,
+    pub cluster_shares: ClusterShares,
+    pub stores_by_tma: u32,
+    pub reserved: [u32; 5usize],
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of GemmParams"][::core::mem::size_of::<GemmParams>() - 576usize];
+    ["Alignment of GemmParams"][::core::mem::align_of::<GemmParams>() - 64usize];
+    ["Offset of field: GemmParams::a"][::core::mem::offset_of!(GemmParams, a) - 0usize];
+    ["Offset of field: GemmParams::b"][::core::mem::offset_of!(GemmParams, b) - 128usize];
+    ["Offset of field: GemmParams::d"][::core::mem::offset_of!(GemmParams, d) - 256usize];
+    ["Offset of field: GemmParams::a_scales"]
+        [::core::mem::offset_of!(GemmParams, a_scales) - 384usize];
+    ["Offset of field: GemmParams::b_scales"]
+        [::core::mem::offset_of!(GemmParams, b_scales) - 416usize];
+    ["Offset of field: GemmParams::out"][::core::mem::offset_of!(GemmParams, out) - 448usize];
+    ["Offset of field: GemmParams::rows"][::core::mem::offset_of!(GemmParams, rows) - 480usize];
+    ["Offset of field: GemmParams::faults"][::core::mem::offset_of!(GemmParams, faults) - 504usize];
+    ["Offset of field: GemmParams::m"][::core::mem::offset_of!(GemmParams, m) - 520usize];
+    ["Offset of field: GemmParams::n"][::core::mem::offset_of!(GemmParams, n) - 524usize];
+    ["Offset of field: GemmParams::k"][::core::mem::offset_of!(GemmParams, k) - 528usize];
+    ["Offset of field: GemmParams::num_groups"]
+        [::core::mem::offset_of!(GemmParams, num_groups) - 532usize];
+    ["Offset of field: GemmParams::num_stages"]
+        [::core::mem::offset_of!(GemmParams, num_stages) - 536usize];
+    ["Offset of field: GemmParams::band_width"]
+        [::core::mem::offset_of!(GemmParams, band_width) - 540usize];
+    ["Offset of field: GemmParams::kind"][::core::mem::offset_of!(GemmParams, kind) - 544usize];
+    ["Offset of field: GemmParams::cluster_shares"]
+        [::core::mem::offset_of!(GemmParams, cluster_shares) - 548usize];
+    ["Offset of field: GemmParams::stores_by_tma"]
+        [::core::mem::offset_of!(GemmParams, stores_by_tma) - 552usize];
+    ["Offset of field: GemmParams::reserved"]
+        [::core::mem::offset_of!(GemmParams, reserved) - 556usize];
+};
+#[repr(u32)]
+#[derive(Debug, Copy, Clone, Hash, PartialEq, Eq)]
+pub enum RowLayout {
+    Contiguous = 0,
+    Masked = 1,
+}
+#[doc = " kernels/plan.cuh"]
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct PlanParams {
+    #[doc = " INT32 [num_slots]; physical expert, -1 = not selected"]
+    pub topk_idx: *const i32,
+    #[doc = " INT32 [num_local_experts + 1]"]
+    pub expert_offsets: *mut i32,
+    #[doc = " INT32 [num_local_experts]"]
+    pub num_recv_tokens_per_expert: *mut i32,
+    #[doc = " INT32 [num_local_experts], added to; null = none"]
+    pub expert_load: *mut i32,
+    #[doc = " INT32 [num_rows]"]
+    pub grouped_layout: *mut i32,
+    #[doc = " INT32 [num_rows]"]
+    pub src_info: *mut i32,
+    #[doc = " INT32 [num_slots]"]
+    pub slot_rows: *mut i32,
+    pub faults: FaultSink,
+    #[doc = " contiguous layout: at least 1"]
+    pub expert_alignment: u64,
+    pub layout: RowLayout,
+    #[doc = " masked layout: rows of each expert"]
+    pub max_m: u32,
+    #[doc = " below 2^31"]
+    pub num_slots: u32,
+    #[doc = " below 2^31"]
+    pub num_rows: u32,
+    #[doc = " of all ranks, at most 2^31"]
+    pub num_experts: u32,
+    pub first_local_expert: u32,
+    pub num_local_experts: u32,
+    pub reserved: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of PlanParams"][::core::mem::size_of::<PlanParams>() - 112usize];
+    ["Alignment of PlanParams"][::core::mem::align_of::<PlanParams>() - 8usize];
+    ["Offset of field: PlanParams::topk_idx"]
+        [::core::mem::offset_of!(PlanParams, topk_idx) - 0usize];
+    ["Offset of field: PlanParams::expert_offsets"]
+        [::core::mem::offset_of!(PlanParams, expert_offsets) - 8usize];
+    ["Offset of field: PlanParams::num_recv_tokens_per_expert"]
+        [::core::mem::offset_of!(PlanParams, num_recv_tokens_per_expert) - 16usize];
+    ["Offset of field: PlanParams::expert_load"]
+        [::core::mem::offset_of!(PlanParams, expert_load) - 24usize];
+    ["Offset of field: PlanParams::grouped_layout"]
+        [::core::mem::offset_of!(PlanParams, grouped_layout) - 32usize];
+    ["Offset of field: PlanParams::src_info"]
+        [::core::mem::offset_of!(PlanParams, src_info) - 40usize];
+    ["Offset of field: PlanParams::slot_rows"]
+        [::core::mem::offset_of!(PlanParams, slot_rows) - 48usize];
+    ["Offset of field: PlanParams::faults"][::core::mem::offset_of!(PlanParams, faults) - 56usize];
+    ["Offset of field: PlanParams::expert_alignment"]
+        [::core::mem::offset_of!(PlanParams, expert_alignment) - 72usize];
+    ["Offset of field: PlanParams::layout"][::core::mem::offset_of!(PlanParams, layout) - 80usize];
+    ["Offset of field: PlanParams::max_m"][::core::mem::offset_of!(PlanParams, max_m) - 84usize];
+    ["Offset of field: PlanParams::num_slots"]
+        [::core::mem::offset_of!(PlanParams, num_slots) - 88usize];
+    ["Offset of field: PlanParams::num_rows"]
+        [::core::mem::offset_of!(PlanParams, num_rows) - 92usize];
+    ["Offset of field: PlanParams::num_experts"]
+        [::core::mem::offset_of!(PlanParams, num_experts) - 96usize];
+    ["Offset of field: PlanParams::first_local_expert"]
+        [::core::mem::offset_of!(PlanParams, first_local_expert) - 100usize];
+    ["Offset of field: PlanParams::num_local_experts"]
+        [::core::mem::offset_of!(PlanParams, num_local_experts) - 104usize];
+    ["Offset of field: PlanParams::reserved"]
+        [::core::mem::offset_of!(PlanParams, reserved) - 108usize];
 };
 #[doc = " kernels/quant/token.cuh"]
 #[repr(C)]

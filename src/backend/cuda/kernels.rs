@@ -11,7 +11,7 @@ pub struct KernelModule {
     pub kernels: &'static [&'static str],
     /// Machine code for SM 9.0a.
     pub cubin: &'static [u8],
-    /// PTX text, for devices that do not take the cubin.
+    /// PTX text, for devices that do not take the cubin; empty in a build with `MOEKIT_EMBED=cubin`.
     pub ptx: &'static str,
 }
 

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod eplb;
+mod gemm;
 mod info;
 mod moe;
 mod output;
@@ -39,6 +40,8 @@ enum Command {
     Eplb(eplb::EplbArgs),
     /// Generate, check, simulate and draw pipeline schedules
     Pipeline(pipeline::PipelineArgs),
+    /// Say which GPU kernel a matrix product takes and why, and how long a model expects it to take
+    Gemm(gemm::GemmArgs),
     /// Say what was found on this machine
     Info(info::InfoArgs),
 }
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Command::Checkpoint(args) => checkpoint::run(&args),
         Command::Eplb(args) => eplb::run(&args),
         Command::Pipeline(args) => pipeline::run(&args),
+        Command::Gemm(args) => gemm::run(&args),
         Command::Info(args) => info::run(&args),
     };
     match result {

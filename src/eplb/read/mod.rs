@@ -7,10 +7,13 @@ mod tensors;
 use std::path::Path;
 
 use super::{ExpertLoad, Placement};
+use crate::read_file::read_file;
 use crate::{Error, Result};
 
 /// Most values that a file may hold: bounds the memory that a malformed file can ask for.
 const MAX_VALUES: usize = 1 << 26;
+/// Most bytes of a file: that many values with all their digits.
+const MAX_FILE_BYTES: u64 = 1 << 31;
 
 /// Expert counts step by step: `[num_steps][num_layers, num_logical_experts]`.
 pub type Trace = Vec<ExpertLoad>;
@@ -34,7 +37,7 @@ pub type Trace = Vec<ExpertLoad>;
 /// values.
 pub fn read_load(path: impl AsRef<Path>) -> Result<ExpertLoad> {
     let path = path.as_ref();
-    let bytes = std::fs::read(path).map_err(|error| Error::io("read_load", path, error))?;
+    let bytes = read_file("read_load", path, MAX_FILE_BYTES)?;
     match format_of(path) {
         Format::Csv => csv::load(path, &bytes),
         Format::Safetensors => tensors::load(path, &bytes),
@@ -59,7 +62,7 @@ pub fn read_load(path: impl AsRef<Path>) -> Result<ExpertLoad> {
 /// Those of [`read_load`].
 pub fn read_trace(path: impl AsRef<Path>) -> Result<Trace> {
     let path = path.as_ref();
-    let bytes = std::fs::read(path).map_err(|error| Error::io("read_trace", path, error))?;
+    let bytes = read_file("read_trace", path, MAX_FILE_BYTES)?;
     match format_of(path) {
         Format::Csv => csv::trace(path, &bytes),
         Format::Safetensors => tensors::trace(path, &bytes),
@@ -83,7 +86,7 @@ pub fn read_trace(path: impl AsRef<Path>) -> Result<Trace> {
 /// number of experts.
 pub fn read_placement(path: impl AsRef<Path>, num_logical_experts: usize) -> Result<Placement> {
     let path = path.as_ref();
-    let bytes = std::fs::read(path).map_err(|error| Error::io("read_placement", path, error))?;
+    let bytes = read_file("read_placement", path, MAX_FILE_BYTES)?;
     json::placement(path, &bytes, num_logical_experts)
 }
 

@@ -5,20 +5,24 @@ use std::slice::from_raw_parts_mut;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use vgpu::{Fault, FaultKind, Launch, LaunchError, MemoryError, Span};
+use vgpu::{Dependents, Fault, FaultKind, GridEnd, Launch, LaunchError, MemoryError, Span};
 
 use crate::context::Shared;
+use crate::counts;
 use crate::driver::driver;
 use crate::failure::{Failure, Result};
 use crate::graph::GraphExec;
+use crate::heap::GraphMemory;
 use crate::module::Function;
+use crate::remote::Remote;
 use crate::status::Status;
+use crate::value::{Until, Value};
 
 /// An operation in a stream or a graph.
 #[derive(Clone)]
 pub enum Operation {
     /// A kernel.
-    Launch(Arc<Function>, Arc<Launch>),
+    Launch(Arc<KernelLaunch>),
     /// A copy.
     Copy(Copy),
     /// Bytes set to a pattern.
@@ -27,12 +31,32 @@ pub enum Operation {
     Host(HostFunction),
     /// The time is taken.
     Stamp(Arc<OnceLock<Instant>>),
+    /// A graph's memory is allocated.
+    Alloc(GraphMemory),
     /// Device memory is given back.
     Free(u64),
+    /// A number in memory is waited for.
+    Await(Value, Until),
+    /// A number in memory is written.
+    Write(Value),
+    /// An event that other processes see has been passed.
+    Pass(Arc<Remote>, u64),
+    /// The record of another process's event is waited for.
+    AwaitEvent(Arc<Remote>, u64),
     /// A graph.
     Graph(Arc<GraphExec>),
     /// Nothing.
     Nothing,
+}
+
+/// A kernel and how it is launched.
+pub struct KernelLaunch {
+    /// The kernel.
+    pub function: Arc<Function>,
+    /// Its shape and arguments.
+    pub launch: Launch,
+    /// It may begin before the launch in front of it in the stream has ended.
+    pub overlaps: bool,
 }
 
 /// Rows that are copied.
@@ -117,7 +141,8 @@ impl Operation {
     pub fn run_or_fail(&self, shared: &Shared) {
         let is_callback =
             matches!(self, Operation::Host(HostFunction { call: HostCall::Callback(..), .. }));
-        if shared.check().is_err() && !is_callback && !matches!(self, Operation::Stamp(_)) {
+        let is_event = matches!(self, Operation::Stamp(_) | Operation::Pass(..));
+        if shared.check().is_err() && !is_callback && !is_event {
             return;
         }
         if let Err(failure) = self.run(shared) {
@@ -127,7 +152,9 @@ impl Operation {
 
     fn run(&self, shared: &Shared) -> Result<()> {
         match self {
-            Operation::Launch(function, launch) => run_kernel(function, launch, shared),
+            Operation::Launch(kernel) => {
+                run_kernel(&kernel.function, kernel.launch.clone(), shared)
+            }
             Operation::Copy(copy) => copy.run(),
             Operation::Fill(fill) => fill.run(),
             Operation::Host(function) => {
@@ -138,7 +165,18 @@ impl Operation {
                 time.get_or_init(Instant::now);
                 Ok(())
             }
+            Operation::Alloc(memory) => driver()?.heap.alloc_for_graph(memory),
             Operation::Free(address) => driver()?.heap.free(*address),
+            Operation::Await(value, until) => value.wait(*until),
+            Operation::Write(value) => value.write(),
+            Operation::Pass(event, number) => {
+                event.pass(*number);
+                Ok(())
+            }
+            Operation::AwaitEvent(event, number) => {
+                event.wait(*number);
+                Ok(())
+            }
             Operation::Graph(graph) => {
                 graph.run(shared);
                 Ok(())
@@ -151,19 +189,39 @@ impl Operation {
 /// Bytes of the workspace of a grid-wide barrier.
 const WORKSPACE_BYTES: u64 = 256;
 
-fn run_kernel(function: &Function, launch: &Launch, shared: &Shared) -> Result<()> {
-    let (image, memory) = (&function.module.image, &driver()?.memory);
-    let report = if launch.cooperative {
-        let workspace = memory.alloc(function.module.device, WORKSPACE_BYTES)?;
-        let report = image.launch(&function.name, &Launch { workspace, ..launch.clone() });
-        memory.free(workspace)?;
-        report
-    } else {
-        image.launch(&function.name, launch)
-    };
+fn run_kernel(function: &Function, mut launch: Launch, shared: &Shared) -> Result<()> {
+    let (module, memory) = (&function.module, &driver()?.memory);
+    launch.counts = counts::are_wanted();
+    if launch.cooperative {
+        launch.workspace = memory.alloc(module.device, WORKSPACE_BYTES)?;
+        memory.initialise(launch.workspace, WORKSPACE_BYTES)?;
+    }
+    let report = module.image.launch(&function.name, &launch);
+    if launch.cooperative {
+        memory.free(launch.workspace)?;
+    }
     let report = report.map_err(launch_failure)?;
+    if let Some(counts) = &report.counts {
+        counts::record(&function.name, module.device, &launch, counts);
+    }
     shared.print(&report.output);
     Ok(())
+}
+
+/// Runs a kernel among others that overlap it; it fails as an operation of a stream does.
+pub fn run_overlapping(
+    kernel: &KernelLaunch,
+    front: Option<GridEnd>,
+    dependents: Dependents,
+    shared: &Shared,
+) {
+    if shared.check().is_err() {
+        return;
+    }
+    let launch = Launch { front, dependents: Some(dependents), ..kernel.launch.clone() };
+    if let Err(failure) = run_kernel(&kernel.function, launch, shared) {
+        shared.fail(failure);
+    }
 }
 
 /// The code for a launch that did not run to its end.
@@ -207,6 +265,10 @@ impl Copy {
                 let src = src.map_err(|error| self.failure("reads", &error))?;
                 // SAFETY: both pieces hold `src.bytes` bytes; they may overlap.
                 unsafe { std::ptr::copy(src.start, dst.start, src.bytes as usize) };
+                if let Start::Device(address) = self.dst.start {
+                    let address = address + row * self.dst.pitch + done;
+                    driver()?.memory.initialise(address, src.bytes)?;
+                }
                 done += src.bytes;
             }
         }
@@ -265,6 +327,7 @@ impl Fill {
                         Failure::new(Status::ILLEGAL_ADDRESS, reason)
                     })?;
                 self.set(span.as_mut_ptr(), (length / self.element_bytes) as usize);
+                driver()?.memory.initialise(address, length)?;
                 done += length;
             }
         }

@@ -24,6 +24,8 @@ pub struct Settings {
     pub log: bool,
     /// `VGPU_FAULT_FILE`: kernels' faults are appended to this file too.
     pub fault_file: Option<PathBuf>,
+    /// `VGPU_COUNTS`: every launch's counts are appended to this file, as a line of JSON.
+    pub counts_file: Option<PathBuf>,
 }
 
 /// The choices of this process.
@@ -37,6 +39,7 @@ pub fn settings() -> &'static Settings {
         fuel: number("VGPU_FUEL", 100_000_000_000),
         log: env::var_os("VGPU_LOG").is_some_and(|value| value != "0"),
         fault_file: env::var_os("VGPU_FAULT_FILE").map(PathBuf::from),
+        counts_file: env::var_os("VGPU_COUNTS").map(PathBuf::from),
     })
 }
 

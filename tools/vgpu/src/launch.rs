@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::asynchrony::{self, Asynchrony};
+use crate::checks::{self, Checks};
 use crate::counts::Counts;
 use crate::fault::Fault;
 use crate::machine::{Grid, Shape};
 use crate::memory::{Memory, MemoryError};
+use crate::overlap::{Dependents, GridEnd};
 use crate::program::{Kernel, Program, RESERVED_SHARED};
 
 /// Most bytes of shared memory that a block of sm_90 can have.
@@ -54,6 +56,15 @@ pub struct Launch {
     /// When asynchronous operations complete; `None` for what `VGPU_ASYNC` says
     /// ([`Asynchrony::from_env`]).
     pub asynchrony: Option<Asynchrony>,
+    /// The end of the grid in front in the stream, if this one may begin before it:
+    /// `griddepcontrol.wait` waits for it.
+    pub front: Option<GridEnd>,
+    /// How the grid behind begins, if it may before this one has ended.
+    pub dependents: Option<Dependents>,
+    /// What the launch does is counted: [`Report::counts`].
+    pub counts: bool,
+    /// Mistakes that are looked for; `None` for what `VGPU_CHECK` says ([`Checks::from_env`]).
+    pub checks: Option<Checks>,
     /// Tensor cores add FP8 products as Hopper is reported to: aligned to the largest term of an
     /// instruction and cut 13 bits below it. Else in FP32.
     pub truncates_fp8: bool,
@@ -75,6 +86,10 @@ impl Default for Launch {
             fuel: 10_000_000_000,
             workspace: 0,
             asynchrony: None,
+            front: None,
+            dependents: None,
+            counts: false,
+            checks: None,
             truncates_fp8: false,
             host_threads: 0,
         }
@@ -84,8 +99,10 @@ impl Default for Launch {
 /// What a launch left behind, apart from the memory it wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// What it did.
-    pub counts: Counts,
+    /// Warp instructions, those that prepare operands and those that are repeated included.
+    pub instructions: u64,
+    /// What it did, if it was to be counted.
+    pub counts: Option<Counts>,
     /// What it printed.
     pub output: String,
 }
@@ -133,6 +150,8 @@ impl Image {
         }
         let image = Image { program, memory, globals };
         for (global, address) in image.program.globals.iter().zip(&image.globals) {
+            image.memory.name(*address, &global.name);
+            image.memory.initialise(*address, global.bytes)?;
             image.memory.write(*address, &global.init)?;
             for (at, target, offset) in &global.addresses {
                 let value = image.globals[*target].wrapping_add_signed(*offset);
@@ -166,8 +185,9 @@ impl Image {
         let shape = shape(kernel, launch)?;
         let mut grid =
             Grid::new(&self.program, kernel, &self.memory, &self.globals, &shape, &launch.params);
-        let counts = grid.run()?;
-        Ok(Report { counts, output: grid.output })
+        grid.run()?;
+        let instructions = grid.executed.iter().sum();
+        Ok(Report { instructions, counts: grid.counts(), output: grid.output })
     }
 
     /// Checks a launch as [`Image::launch`] does, and runs nothing.
@@ -257,6 +277,13 @@ fn shape(kernel: &Kernel, launch: &Launch) -> Result<Shape, LaunchError> {
             return refuse(asynchrony::VARIABLE, expected, error.got);
         }
     };
+    let checks = match launch.checks.map_or_else(Checks::from_env, Ok) {
+        Ok(checks) => checks,
+        Err(error) => {
+            let expected = "`all`, `none` or a list of checks".to_owned();
+            return refuse(checks::VARIABLE, expected, error.got);
+        }
+    };
     static GRID_IDS: AtomicU64 = AtomicU64::new(1);
     Ok(Shape {
         grid: launch.grid,
@@ -271,7 +298,11 @@ fn shape(kernel: &Kernel, launch: &Launch) -> Result<Shape, LaunchError> {
         envreg: [0, (launch.workspace >> 32) as u32, launch.workspace as u32],
         fuel: launch.fuel,
         asynchrony,
+        checks,
         truncates_fp8: launch.truncates_fp8,
         host_threads: launch.host_threads,
+        counts: launch.counts,
+        front: launch.front.clone(),
+        dependents: launch.dependents.clone(),
     })
 }

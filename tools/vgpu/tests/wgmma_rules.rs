@@ -65,11 +65,8 @@ fn bad(lines: &[&str], message: &str, at: &str, other: &str) {
             Err(LaunchError::Fault(fault)) => *fault,
             other => panic!("{mode:?}: {lines:?}: {other:?}"),
         };
-        let (text, second) = match &fault.kind {
-            FaultKind::Conflict { message, other } => (message, other.instruction.as_str()),
-            FaultKind::Misuse(message) => (message, ""),
-            kind => panic!("{mode:?}: {lines:?}: {kind}"),
-        };
+        let FaultKind::Misuse(text) = &fault.kind else { panic!("{mode:?}: {lines:?}: {fault}") };
+        let second = fault.related.last().map_or("", |it| it.at.instruction.as_str());
         assert!(text.contains(message), "{mode:?}: {lines:?}: {fault}");
         assert!(second.starts_with(other), "{mode:?}: {lines:?}: {fault}");
         let first = fault.at.as_ref().map_or("", |place| place.instruction.as_str());
@@ -90,7 +87,10 @@ fn factors_stay_as_they_are_until_the_wait() {
         let name = write.split([' ', '[']).next().unwrap();
         bad(&[FENCE, D, COMMIT, write, WAIT], message, name, product);
         bad(&[FENCE, D, write, COMMIT, WAIT], message, name, product);
-        good(&[FENCE, D, COMMIT, WAIT, write], 32.0);
+        // Threads that write different values to one address would race.
+        if !name.starts_with("stmatrix") {
+            good(&[FENCE, D, COMMIT, WAIT, write], 32.0);
+        }
     }
     // Beside the rows' 32 bytes of A's last line of 128, and behind B.
     good(&[FENCE, D, COMMIT, "st.shared.u32 [tile+8064], 77;", WAIT], 32.0);
@@ -103,7 +103,8 @@ fn factors_stay_as_they_are_until_the_wait() {
     let copies =
         [FENCE, D, COMMIT, copy, "cp.async.cg.shared.global [tile+8192], [%x1], 16;", WAIT];
     let Err(LaunchError::Fault(fault)) = run(&copies, Asynchrony::Earliest) else { panic!() };
-    assert!(fault.to_string().contains(message), "{fault}");
+    // The checker of races sees it when the copy is issued.
+    assert!(fault.to_string().contains("races with an asynchronous read"), "{fault}");
     assert!(fault.at.unwrap().instruction.starts_with("cp.async"));
 }
 

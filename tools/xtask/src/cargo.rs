@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 use crate::shell::Step;
+use crate::toolchain::Environment;
 use crate::workspace;
 
 /// The cargo that runs this program.
@@ -80,13 +81,12 @@ fn parse_targets(metadata: &str, kind: &str) -> Result<Vec<MemberTarget>> {
     Ok(metadata.packages.into_iter().flat_map(of_package).collect())
 }
 
-/// Builds the test target `name` and returns its program.
-pub fn build_test(name: &str) -> Result<PathBuf> {
-    let messages = step(
-        &format!("build the test target `{name}`"),
-        &["test", "--test", name, "--no-run", "--message-format=json-render-diagnostics"],
-    )
-    .capture()?;
+/// Builds the test target `name` with more options, in an environment, and returns its program.
+pub fn build_test(name: &str, options: &[&str], environment: &Environment) -> Result<PathBuf> {
+    let target = ["test", "--test", name, "--no-run", "--message-format=json-render-diagnostics"];
+    let args = [&target, options].concat();
+    let build = step(&format!("build the test target `{name}`"), &args);
+    let messages = environment.apply(build).capture()?;
     parse_executable(&messages, name).ok_or_else(|| Error::Unexpected {
         what: format!("cargo test --test {name} --no-run"),
         expected: "one program".to_owned(),

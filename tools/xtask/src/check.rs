@@ -1,11 +1,14 @@
 //! `cargo xtask check`: the conformance cases on one backend.
 
-use std::process::ExitCode;
+use std::process::{ExitCode, ExitStatus};
 
-use crate::error::Result;
+use serde_json::{Value, json};
+
+use crate::error::{Error, Result};
 use crate::shell::Step;
 use crate::toolchain::{self, Cuda, Environment};
-use crate::{cargo, prerequisites, vgpu, workspace};
+use crate::vgpu::{self, Findings, Mode};
+use crate::{cargo, gpu_program, prerequisites, workspace};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -15,7 +18,11 @@ pub struct Args {
     /// Only the cases of this stage, such as "gate" or "dispatch".
     #[arg(long)]
     stage: Option<String>,
-    /// Print the result as JSON.
+    /// When the virtual GPU completes asynchronous work: `earliest` (if nothing is said), `latest` or
+    /// `random:SEED`.
+    #[arg(long = "async", value_name = "MODE")]
+    asynchrony: Option<Mode>,
+    /// Print the result as JSON: cases passed and failed and, on the virtual GPU, its findings.
     #[arg(long)]
     json: bool,
     /// More options and a name filter for the conformance program, after `--`.
@@ -29,7 +36,8 @@ enum Backend {
     Cpu,
     /// The CUDA kernels on the virtual GPU.
     Vgpu,
-    /// The CUDA kernels on a real GPU.
+    /// The CUDA kernels on a real GPU, with the timing table; builds one program that can also be copied
+    /// to a machine with a GPU and run there.
     Gpu,
 }
 
@@ -40,20 +48,57 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if needs_kernels {
         Cuda::ensure()?;
     }
+    let is_vgpu = matches!(args.backend, Backend::Vgpu);
+    if args.asynchrony.is_some() && !is_vgpu {
+        return Err(Error::Usage("--async is for --backend vgpu alone".to_owned()));
+    }
     let mut environment = Environment::default();
-    if let Backend::Vgpu = args.backend {
+    if is_vgpu {
         vgpu::add_to(&mut environment)?;
     }
-    let program = cargo::build_test("conformance")?;
+    let program = match args.backend {
+        Backend::Gpu => gpu_program::build()?,
+        _ => cargo::build_test("conformance", &[], &Environment::default())?,
+    };
     let cases = Step::new("run the conformance cases", program)
         .args(conformance_args(args))
         .current_dir(&workspace::root());
-    let status = environment.apply(cases).status()?;
+    let cases = environment.apply(cases);
+    let status = match is_vgpu {
+        true => on_vgpu(cases, args)?,
+        false => cases.status()?,
+    };
     Ok(match status.code() {
         Some(0) => ExitCode::SUCCESS,
         Some(2) => ExitCode::from(2),
         _ => ExitCode::FAILURE,
     })
+}
+
+/// Runs the cases in a mode and adds what the virtual GPU has found to their JSON.
+fn on_vgpu(cases: Step, args: &Args) -> Result<ExitStatus> {
+    let mode = args.asynchrony.unwrap_or(Mode::Earliest);
+    let cases = mode.apply(cases);
+    if !args.json {
+        return cases.status();
+    }
+    let findings = Findings::new()?;
+    let (status, text) = findings.apply(cases).output()?;
+    let findings = findings.take()?;
+    match with_findings(&text, mode, findings) {
+        Some(result) => println!("{result:#}"),
+        // The program was asked for something else than results.
+        None => print!("{text}"),
+    }
+    Ok(status)
+}
+
+fn with_findings(text: &str, mode: Mode, findings: Vec<String>) -> Option<Value> {
+    let mut result: Value = serde_json::from_str(text).ok()?;
+    let fields = result.as_object_mut()?;
+    fields.insert("async".to_owned(), json!(mode.to_string()));
+    fields.insert("findings".to_owned(), json!(findings));
+    Some(result)
 }
 
 fn conformance_args(args: &Args) -> Vec<&str> {
@@ -65,6 +110,9 @@ fn conformance_args(args: &Args) -> Vec<&str> {
     let mut all = vec!["--backend", backend];
     if let Some(stage) = &args.stage {
         all.extend(["--stage", stage]);
+    }
+    if matches!(args.backend, Backend::Gpu) {
+        all.push("--timing");
     }
     if args.json {
         all.push("--json");
@@ -82,10 +130,20 @@ mod tests {
         let args = Args {
             backend: Backend::Vgpu,
             stage: Some("gate".to_owned()),
+            asynchrony: Some(Mode::Latest),
             json: true,
             rest: vec!["--list".to_owned()],
         };
         let expected = ["--backend", "vgpu", "--stage", "gate", "--json", "--list"];
         assert_eq!(conformance_args(&args), expected);
+    }
+
+    #[test]
+    fn findings_stand_beside_the_cases() {
+        let findings = vec!["a fault".to_owned()];
+        let result = with_findings(r#"{"num_failed": 1}"#, Mode::Random(7), findings);
+        let expected = json!({"num_failed": 1, "async": "random:7", "findings": ["a fault"]});
+        assert_eq!(result, Some(expected));
+        assert_eq!(with_findings("gate: test\n", Mode::Earliest, Vec::new()), None);
     }
 }

@@ -8,6 +8,7 @@ mod cargo;
 mod check;
 mod demo;
 mod error;
+mod gpu_program;
 mod prerequisites;
 mod sass;
 mod shell;
@@ -15,6 +16,7 @@ mod summary;
 mod test;
 mod toolchain;
 mod vgpu;
+mod vgpu_tests;
 mod workspace;
 
 use std::process::ExitCode;

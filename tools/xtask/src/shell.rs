@@ -99,6 +99,16 @@ impl Step {
         self.wait(child)
     }
 
+    /// Returns how the command ended and what it wrote to standard output; standard error is shown.
+    pub fn output(mut self) -> Result<(ExitStatus, String)> {
+        self.pipe(Stdio::inherit(), |_| {})
+    }
+
+    /// Returns how the command ended and all that it wrote. Shows nothing.
+    pub fn output_unseen(mut self) -> Result<(ExitStatus, String)> {
+        self.pipe(Stdio::piped(), |_| {})
+    }
+
     /// Returns what the command wrote to standard output; standard error is shown.
     pub fn capture(mut self) -> Result<String> {
         let (status, text) = self.pipe(Stdio::inherit(), |_| {})?;

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: sets up what is missing, then runs every test of the workspace.
 //!
 //! nvcc is set up before anything is built, and moekit's build script finds it; with it come the gates on
-//! the kernels' machine code, and the cases that run kernels, on the virtual GPU. With MPI, everything
+//! the kernels' machine code, and the cases that run kernels, on the virtual GPU in several modes. With MPI, everything
 //! is built once, with the feature `mpi`; `tests/world` starts mpirun itself and runs alone, since its ranks
 //! fill the machine.
 
@@ -14,7 +14,7 @@ use crate::prerequisites;
 use crate::shell::quote;
 use crate::summary::Summary;
 use crate::toolchain::{self, Cuda, Environment, Mpi, libclang};
-use crate::vgpu;
+use crate::vgpu_tests;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -50,11 +50,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         total += suite.run(&run)?;
     }
     if !args.no_cuda {
-        let mut suite = suite;
-        vgpu::add_to(&mut suite.environment)?;
-        for run in suite.vgpu_runs() {
-            total += suite.run(&run)?;
-        }
+        total += vgpu_tests::run(suite.environment, suite.features)?;
     }
     if args.no_mpi {
         eprintln!("==> left out (--no-mpi): the ranks-as-processes cases of tests/{WORLD}");
@@ -110,21 +106,6 @@ impl Suite {
         }
         runs.push(command("run the examples in the documentation", &["test"], &["--doc"]));
         runs
-    }
-
-    /// What runs kernels, on the virtual GPU.
-    fn vgpu_runs(&self) -> [Run; 2] {
-        let command = |purpose, target: &[&'static str]| Run {
-            purpose,
-            args: [&["test", "--workspace"], self.features, &["--test"], target].concat(),
-        };
-        [
-            command(
-                "run the conformance cases on the virtual GPU",
-                &["conformance", "--", "--backend", "vgpu"],
-            ),
-            command("run the CUDA backend's tests on the virtual GPU", &["cuda"]),
-        ]
     }
 
     /// Failed tests are counted, and the other runs go on; a run that counts none has not started.

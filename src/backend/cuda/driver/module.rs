@@ -71,7 +71,9 @@ impl Drop for Kernels {
 
 fn load_module(module: &KernelModule) -> Result<sys::CUmodule> {
     match load_image(module.cubin) {
-        Err(error) if is(&error, CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU) => {
+        Err(error)
+            if is(&error, CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU) && !module.ptx.is_empty() =>
+        {
             let ptx = CString::new(module.ptx).map_err(|_| Error::Driver {
                 op: OP,
                 call: "cuModuleLoadData",

@@ -97,6 +97,11 @@ impl TensorMap {
         call(OP, "cuTensorMapEncodeTiled", answer.result())?;
         Ok(map)
     }
+
+    /// The driver's encoding.
+    pub(in super::super) const fn words(&self) -> [u64; 16] {
+        self.0.opaque
+    }
 }
 
 fn data_type(dtype: Dtype) -> sys::CUtensorMapDataType {

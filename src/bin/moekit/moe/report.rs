@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use moekit::backend::Limits;
 use moekit::comm::World;
-use moekit::moe::cost::Cost;
+use moekit::cost::Cost;
 use moekit::moe::{Stage, WireFormat};
 use moekit::{Backend, Cpu};
 use serde::Serialize;
@@ -223,15 +223,15 @@ fn shares(times: &[&[f64]]) -> Vec<f64> {
 
 impl StageReport {
     fn new(name: &'static str, [time_us, rank_us]: [f64; 2], cost: Cost, limits: &Limits) -> Self {
-        let (gflops, gigabytes) = (cost.flops as f64 / 1e9, cost.bytes as f64 / 1e9);
+        let (gflops, gigabytes) = (cost.flops() as f64 / 1e9, cost.hbm_bytes as f64 / 1e9);
         let seconds = time_us / 1e6;
         let floor = (gflops / limits.fma_gflop_per_s).max(gigabytes / limits.memcpy_gb_per_s);
         Self {
             name,
             time_us,
             rank_us,
-            flops: cost.flops,
-            bytes: cost.bytes,
+            flops: cost.flops(),
+            bytes: cost.hbm_bytes,
             gflop_per_s: gflops / seconds,
             gb_per_s: gigabytes / seconds,
             x_of_limit: floor / seconds,

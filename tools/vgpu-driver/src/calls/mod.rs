@@ -1,7 +1,9 @@
 //! The exported functions, by group, as NVIDIA's "CUDA Driver API" groups them.
 
+mod batch;
 mod context;
 mod copy;
+mod counts;
 mod device;
 mod errors;
 mod event;
@@ -9,6 +11,7 @@ mod graph;
 mod ipc;
 mod lacking;
 mod launch;
+mod managed;
 mod memory;
 mod module;
 mod occupancy;
@@ -19,8 +22,10 @@ mod stream;
 mod tensor_map;
 mod vmm;
 
+pub use batch::*;
 pub use context::*;
 pub use copy::*;
+pub use counts::*;
 pub use device::*;
 pub use errors::*;
 pub use event::*;
@@ -28,6 +33,7 @@ pub use graph::*;
 pub use ipc::*;
 pub use lacking::*;
 pub use launch::*;
+pub use managed::*;
 pub use memory::*;
 pub use module::*;
 pub use occupancy::*;

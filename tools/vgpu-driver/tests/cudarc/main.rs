@@ -3,13 +3,16 @@
 
 mod child;
 mod contexts;
+mod counts;
 mod device;
 mod faults;
 mod graphs;
 mod launches;
 mod layout;
+mod managed;
 mod mappings;
 mod memory;
 mod modules;
 mod processes;
 mod streams;
+mod values;

@@ -12,8 +12,9 @@ impl Exec<'_, '_> {
     pub(super) fn load(&mut self, inst: &Inst, access: &Access, active: u32) -> Result<Flow, Trap> {
         let addresses = self.addresses(self.used(inst, 0), access.wide_address, access.offset);
         let bytes = u64::from(access.bytes) * u64::from(access.vector);
-        self.grid.count_bytes(access.space, active, bytes);
         let pointers = self.pointers(access.space, &addresses, active, bytes, Kind::Read)?;
+        self.tally(access.space, &addresses, active, bytes, Kind::Read);
+        self.observe_access(inst, access, &addresses, active, Kind::Read)?;
         for element in 0..usize::from(access.vector) {
             let dest = self.def(inst, element);
             let at = element * usize::from(access.bytes);
@@ -71,8 +72,9 @@ impl Exec<'_, '_> {
     ) -> Result<Flow, Trap> {
         let addresses = self.addresses(self.used(inst, 0), access.wide_address, access.offset);
         let bytes = u64::from(access.bytes) * u64::from(access.vector);
-        self.grid.count_bytes(access.space, active, bytes);
         let pointers = self.pointers(access.space, &addresses, active, bytes, Kind::Write)?;
+        self.tally(access.space, &addresses, active, bytes, Kind::Write);
+        self.observe_access(inst, access, &addresses, active, Kind::Write)?;
         for lane in lanes_of(active) {
             for element in 0..usize::from(access.vector) {
                 let source = self.used(inst, 1 + element);

@@ -21,8 +21,9 @@ impl Exec<'_, '_> {
         let addresses = self.addresses(self.used(inst, 0), access.wide_address, access.offset);
         let (width, vector) = (usize::from(access.bytes), usize::from(access.vector));
         let bytes = (width * vector) as u64;
-        self.grid.count_bytes(access.space, active, bytes);
         let pointers = self.pointers(access.space, &addresses, active, bytes, Kind::Atomic)?;
+        self.tally(access.space, &addresses, active, bytes, Kind::Atomic);
+        self.observe_access(inst, access, &addresses, active, Kind::Atomic)?;
         for lane in lanes_of(active) {
             for element in 0..vector {
                 let operand = |i: usize| {

@@ -3,6 +3,7 @@
 use super::operand::Pin;
 use super::products::Warpgroup;
 use super::transfer::Transfer;
+use crate::check::ClusterCheck;
 use crate::program::RESERVED_SHARED;
 
 /// Barriers of a CTA.
@@ -53,8 +54,11 @@ pub(crate) struct Cta {
     pub shared: Vec<u128>,
     pub shared_bytes: u32,
     pub barriers: [Barrier; NUM_BARRIERS],
-    /// Threads that have not ended.
+    /// Threads, and how many of them have not ended.
+    pub num_threads: u32,
     pub alive: u32,
+    /// It has executed `griddepcontrol.launch_dependents`.
+    pub lets_dependents_begin: bool,
     /// Registers that `setmaxnreg` has given back, in units of one per warp.
     pub free_registers: u32,
     /// Four warps each.
@@ -94,6 +98,8 @@ pub(crate) struct ClusterState {
     pub turns: u64,
     /// Something happened that waiting threads may wait for.
     pub progress: bool,
+    /// What the checkers know, if any look.
+    pub check: Option<Box<ClusterCheck>>,
     /// The second instruction of a fault that takes two.
     pub other: Option<Site>,
 }

@@ -6,6 +6,7 @@ use super::grid::{Cluster, Grid, split};
 use super::products::Warpgroup;
 use super::registers::Registers;
 use super::warp::{Split, Wait, Warp};
+use crate::check::ClusterCheck;
 use crate::ops::{Class, LANES};
 use crate::program::{Fixed, FixedReg, INLINED_PARAMS, Pointer, Special};
 
@@ -26,13 +27,15 @@ impl Grid<'_> {
                 shared: vec![0; (shape.shared_bytes as usize).div_ceil(16)],
                 shared_bytes: shape.shared_bytes,
                 barriers: [Barrier::default(); NUM_BARRIERS],
+                num_threads: threads,
                 alive: threads,
+                lets_dependents_begin: false,
                 free_registers: 0,
                 warpgroups: (0..threads.div_ceil(128)).map(|_| Warpgroup::default()).collect(),
                 pins: Vec::new(),
             });
         }
-        let state = ClusterState {
+        let mut state = ClusterState {
             position,
             ctas,
             arrived: 0,
@@ -40,6 +43,7 @@ impl Grid<'_> {
             pending: Vec::new(),
             turns: 0,
             progress: false,
+            check: None,
             other: None,
         };
         let mut warps = Vec::new();
@@ -48,6 +52,13 @@ impl Grid<'_> {
                 let warp = self.warp(&state, rank, index, threads);
                 warps.push(Warp { number: warps.len(), ..warp });
             }
+        }
+        if self.check.is_some() {
+            let threads: Vec<u32> = warps.iter().map(|warp: &Warp| warp.alive).collect();
+            let blocks = num_ctas as usize;
+            let (checks, bytes) = (shape.checks, shape.shared_bytes);
+            let check = ClusterCheck::new(checks, number as u32, &threads, blocks, bytes);
+            state.check = Some(Box::new(check));
         }
         Cluster { state, warps }
     }

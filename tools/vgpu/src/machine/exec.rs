@@ -5,6 +5,7 @@ use super::grid::Grid;
 use super::warp::{Split, Wait, Warp};
 use super::{Flow, Trap};
 use crate::fault::FaultKind;
+use crate::overlap::GridEnd;
 use crate::program::inst::{BarrierOp, Op};
 use crate::program::{Inst, Kernel, Reg};
 
@@ -52,8 +53,11 @@ impl<'g> Exec<'g, '_> {
                             last,
                         );
                     }
+                    self.observe_barrier_wait(id, phase, split.mask);
                 }
-                Wait::Cluster { phase } if self.cluster.phase != phase => {}
+                Wait::Cluster { phase } if self.cluster.phase != phase => {
+                    self.observe_cluster_wait(phase, split.mask);
+                }
                 Wait::Mbarrier { address, phase } => {
                     // A barrier that is none any more is the waiting thread's fault.
                     if self.cluster.barrier(address).map_or(true, |it| it.phase != phase) {
@@ -65,6 +69,12 @@ impl<'g> Exec<'g, '_> {
                     let group = self.warp.index as usize / 4;
                     let group = &self.cluster.ctas[self.warp.cta].warpgroups[group];
                     if group.missing(number).is_empty() {
+                        self.warp.splits[i].wait = Wait::Ready;
+                    }
+                    continue;
+                }
+                Wait::Grid => {
+                    if self.grid.shape.front.as_ref().is_none_or(GridEnd::has_come) {
                         self.warp.splits[i].wait = Wait::Ready;
                     }
                     continue;
@@ -174,6 +184,10 @@ impl<'g> Exec<'g, '_> {
                             return Ok((executed, false));
                         }
                         Flow::Wait(wait) => {
+                            if let Wait::Converge(_) | Wait::Registers { .. } | Wait::Grid = wait {
+                                // It will be run again, and is counted then.
+                                self.grid.executed[pc as usize] -= 1;
+                            }
                             self.put(pc, active, wait, turn);
                             mask &= !active;
                             pc += 1;
@@ -254,12 +268,22 @@ impl<'g> Exec<'g, '_> {
             Op::Load(access) => self.load(inst, &access, active),
             Op::Store(access) => self.store(inst, &access, active),
             Op::Atom(atom) => self.atomic(inst, &atom, active),
+            Op::Multimem(multimem) => self.multimem(inst, &multimem, active),
             Op::Warp(op) => self.warp_op(inst, op, active),
             Op::Barrier(op) => self.barrier(inst, op, active),
             Op::Mbarrier(op) => self.mbarrier(inst, op, active),
-            Op::Matrix(op) => self.matrix(inst, op, active),
+            Op::Matrix(op) => {
+                if active == self.warp.alive {
+                    self.tally_matrix(inst, op);
+                }
+                self.matrix(inst, op, active)
+            }
             Op::Async(op) => self.engine(inst, op, active),
             Op::SetRegisters(count) => self.set_registers(count, active),
+            Op::Fence(fence) => {
+                self.observe_fence(fence, active);
+                Ok(Flow::Next)
+            }
             Op::Clock { nanoseconds, wide } => {
                 let value = self.grid.clock(nanoseconds);
                 let dest = self.def(inst, 0);
@@ -275,6 +299,15 @@ impl<'g> Exec<'g, '_> {
                 let time = self.warp.registers.r32(self.used(inst, 0))[lane as usize];
                 self.grid.sleep(time);
                 Ok(Flow::Yield)
+            }
+            Op::GridWait => Ok(match &self.grid.shape.front {
+                Some(front) if !front.has_come() => Flow::Wait(Wait::Grid),
+                _ => Flow::Next,
+            }),
+            Op::LaunchDependents => {
+                self.cta().lets_dependents_begin = true;
+                self.grid.lets_dependents_begin = true;
+                Ok(Flow::Next)
             }
             Op::Printf => self.printf(inst, active),
             Op::AssertFail => Err(self.assert_fail(inst, active)),

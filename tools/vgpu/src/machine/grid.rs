@@ -4,13 +4,17 @@ use super::Trap;
 use super::cluster::ClusterState;
 use super::exec::Exec;
 use super::multiply::Multiplier;
+use super::tally::Row;
 use super::team::Queue;
 use super::transfer::LateFault;
 use super::warp::{Wait, Warp};
 use crate::asynchrony::{Asynchrony, Dice};
+use crate::check::GridCheck;
+use crate::checks::Checks;
 use crate::counts::Counts;
 use crate::fault::{Fault, FaultKind};
 use crate::memory::{Memory, Region};
+use crate::overlap::{Dependents, GridEnd};
 use crate::program::inst::Space;
 use crate::program::{Kernel, Program};
 
@@ -44,9 +48,16 @@ pub(crate) struct Shape {
     /// Most warp instructions.
     pub fuel: u64,
     pub asynchrony: Asynchrony,
+    pub checks: Checks,
     pub truncates_fp8: bool,
     /// Host threads that clusters may be spread over.
     pub host_threads: usize,
+    /// Movements are counted.
+    pub counts: bool,
+    /// The end of the grid in front, if this one may begin before it.
+    pub front: Option<GridEnd>,
+    /// How the grid behind begins.
+    pub dependents: Option<Dependents>,
 }
 
 /// The allocations as of the last look.
@@ -68,6 +79,15 @@ impl View {
         let region = self.regions.get(self.last)?;
         let global = matches!(space, Space::Global | Space::Generic);
         (global && region.contains(address, bytes)).then(|| region.host(address))
+    }
+
+    /// The region of an access.
+    #[inline(always)]
+    pub(crate) fn region(&mut self, address: u64, bytes: u64) -> Option<&Region> {
+        if !self.regions.get(self.last)?.contains(address, bytes) {
+            self.find(address, bytes)?;
+        }
+        self.regions.get(self.last)
     }
 
     /// Host address of an access.
@@ -99,11 +119,16 @@ pub(crate) struct Grid<'g> {
     pub output: String,
     /// Decides in random runs.
     pub dice: Dice,
+    /// What the checkers know, if any look.
+    pub check: Option<Box<GridCheck>>,
     /// The tensor cores.
     pub multiplier: Multiplier,
+    /// Some block has executed `griddepcontrol.launch_dependents`, and not all have.
+    pub lets_dependents_begin: bool,
     /// Rounds in which time passed and nothing else happened.
     idle_rounds: u32,
-    bytes: [u64; 5],
+    /// What each instruction has moved, if the launch counts.
+    pub tally: Option<Vec<Row>>,
     clock: u64,
 }
 
@@ -125,6 +150,9 @@ impl<'g> Grid<'g> {
         let bytes = kernel.param_bytes().max(params.len() as u32) as usize;
         let mut padded = params.to_vec();
         padded.resize(bytes.next_multiple_of(16), 0);
+        if !shape.checks.contains(Checks::INITIALISED) {
+            memory.initialise_all();
+        }
         let params = padded.chunks_exact(16).map(|chunk| {
             let mut unit = [0; 16];
             unit.copy_from_slice(chunk);
@@ -144,9 +172,14 @@ impl<'g> Grid<'g> {
                 Asynchrony::Random(seed) => seed,
                 _ => 0,
             }),
+            check: (shape.checks != Checks::NONE).then(|| {
+                let threads = shape.block.iter().product();
+                Box::new(GridCheck::new(shape.checks, threads))
+            }),
             multiplier: Multiplier::new(shape.truncates_fp8),
+            lets_dependents_begin: false,
             idle_rounds: 0,
-            bytes: [0; 5],
+            tally: shape.counts.then(|| vec![Row::default(); kernel.code.len()]),
             clock: 0,
         }
     }
@@ -176,6 +209,12 @@ impl<'g> Grid<'g> {
             }
             resident.retain(|cluster| cluster.state.alive() > 0);
             spent += executed;
+            if self.lets_dependents_begin && queue.num_left() == 0 {
+                self.begin_dependents(resident);
+            }
+            if executed == 0 && self.waits_for_front(resident) {
+                continue;
+            }
             if executed == 0 && !resident.is_empty() && !self.pass_time(resident) {
                 let waiting = self.positions(resident);
                 return Err(self.fault(FaultKind::Deadlock { waiting }));
@@ -200,9 +239,10 @@ impl<'g> Grid<'g> {
             executed: vec![0; self.executed.len()],
             output: String::new(),
             dice: self.dice.clone(),
+            check: None,
             multiplier: Multiplier::new(self.shape.truncates_fp8),
             idle_rounds: 0,
-            bytes: [0; 5],
+            tally: None,
             ..*self
         }
     }
@@ -212,9 +252,35 @@ impl<'g> Grid<'g> {
         for (sum, count) in self.executed.iter_mut().zip(&other.executed) {
             *sum += count;
         }
-        for (sum, count) in self.bytes.iter_mut().zip(other.bytes) {
-            *sum += count;
+    }
+
+    /// Lets the grid behind begin if all blocks have ended or said that it may.
+    fn begin_dependents(&mut self, resident: &[Cluster]) {
+        let may = |cluster: &Cluster| {
+            cluster.state.ctas.iter().all(|cta| cta.alive == 0 || cta.lets_dependents_begin)
+        };
+        if resident.iter().all(may) {
+            self.lets_dependents_begin = false;
+            if let Some(dependents) = &self.shape.dependents {
+                dependents.begin();
+            }
         }
+    }
+
+    /// If nothing can go on before the grid in front has ended, waits for that.
+    fn waits_for_front(&self, resident: &[Cluster]) -> bool {
+        let Some(front) = self.shape.front.as_ref().filter(|front| !front.has_come()) else {
+            return false;
+        };
+        let waits = |cluster: &Cluster| {
+            cluster.warps.iter().flat_map(|warp| &warp.splits).any(|it| it.wait == Wait::Grid)
+        };
+        let waits = resident.iter().any(waits);
+        if waits {
+            front.set_awaited();
+            front.wait();
+        }
+        waits
     }
 
     /// One turn for each warp of a cluster; returns the instructions run.
@@ -241,8 +307,8 @@ impl<'g> Grid<'g> {
             }
         }
         if let Err(late) = self.advance(cluster, executed == 0) {
-            let trap = Trap::new(late.kind, late.lane);
-            return Err(self.fault_at(trap, late.pc, &cluster.state, &cluster.warps[late.warp]));
+            let (pc, warp) = (late.pc, &cluster.warps[late.warp]);
+            return Err(self.fault_at(Trap::from(late), pc, &cluster.state, warp));
         }
         if cluster.state.progress {
             self.idle_rounds = 0;
@@ -279,6 +345,9 @@ impl<'g> Grid<'g> {
         let view = &mut self.view;
         while state.alive() == 0 && !state.pending.is_empty() {
             state.finish(0, view)?;
+        }
+        if state.alive() == 0 && self.shape.checks.contains(Checks::BARRIERS) {
+            state.observe_end()?;
         }
         if state.pending.is_empty() {
             return Ok(());
@@ -334,12 +403,10 @@ impl<'g> Grid<'g> {
         self.clock += u64::from(nanoseconds.min(1_000_000)) * 7 / 4;
     }
 
-    pub(crate) fn count_bytes(&mut self, space: Space, active: u32, bytes: u64) {
-        self.bytes[space as usize] += u64::from(active.count_ones()) * bytes;
-    }
-
-    pub(super) fn counts(&self) -> Counts {
-        Counts::new(self.program, self.kernel, &self.executed, self.bytes)
+    /// What the launch has done, if it counts.
+    pub(crate) fn counts(&self) -> Option<Counts> {
+        let tally = self.tally.as_ref()?;
+        Some(Counts::new(self.program, self.kernel, &self.executed, tally))
     }
 }
 

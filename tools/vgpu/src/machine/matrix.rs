@@ -114,6 +114,7 @@ impl Exec<'_, '_> {
                     self.cluster.put(view, addresses[lane], &bytes, None)
                 };
                 done.map_err(|kind| Trap::new(kind, lane as u32))?;
+                self.observe_plain(addresses[lane], 16, !loads, lane)?;
                 for (x, pair) in row.iter_mut().zip(bytes.chunks_exact(2)) {
                     *x = u16::from_le_bytes([pair[0], pair[1]]);
                 }

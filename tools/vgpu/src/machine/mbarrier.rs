@@ -83,7 +83,7 @@ impl Mbarrier {
 
 impl ClusterState {
     /// Host address of an mbarrier's word.
-    fn barrier_word(&mut self, address: u32) -> Result<*mut u64, FaultKind> {
+    pub(super) fn barrier_word(&mut self, address: u32) -> Result<*mut u64, FaultKind> {
         if !address.is_multiple_of(8) {
             return Err(FaultKind::Misaligned {
                 access: "mbarrier".into(),
@@ -118,7 +118,10 @@ impl ClusterState {
         let mut after = before;
         change(&mut after)
             .map_err(|message| FaultKind::Misuse(format!("{message} (at {address:#x})")))?;
-        self.progress |= after.settle();
+        if after.settle() {
+            self.progress = true;
+            self.observe_phase(address)?;
+        }
         self.set_barrier_word(address, after.encode())?;
         Ok(before.encode())
     }
@@ -147,6 +150,7 @@ impl Exec<'_, '_> {
         op: MbarrierOp,
         active: u32,
     ) -> Result<Flow, Trap> {
+        self.observe_mbarriers(inst, op, active)?;
         if let MbarrierOp::Wait { parity, sleeps } = op {
             return self.mbarrier_wait(inst, parity, sleeps, active);
         }
@@ -155,7 +159,7 @@ impl Exec<'_, '_> {
             let address = self.shared_address(address, lane)?;
             let before = self
                 .mbarrier_of_lane(inst, op, address, lane)
-                .map_err(|kind| Trap::new(kind, lane as u32))?;
+                .map_err(|kind| self.after_making(Trap::new(kind, lane as u32), address))?;
             if inst.num_defs > 0 {
                 let dest = self.def(inst, 0);
                 self.warp.registers.r64_mut(dest)[lane] = before;
@@ -246,6 +250,7 @@ impl Exec<'_, '_> {
                 wait = Wait::Mbarrier { address, phase };
             }
         }
+        self.observe_mbarrier_waits(inst, done);
         let expired = if sleeps { self.warp.expired & active } else { active };
         self.warp.expired &= !active;
         let answered = done | expired;
@@ -253,6 +258,9 @@ impl Exec<'_, '_> {
         self.warp.registers.set_pred(dest, done, answered);
         if done == active {
             return Ok(Flow::Next);
+        }
+        if answered & !done != 0 {
+            self.tally_retry();
         }
         if answered == active {
             return Ok(Flow::Yield);

@@ -42,6 +42,13 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
+    /// Chunks of shared memory that one warp's part of it reads: its rows of A, all of B.
+    pub(super) fn chunks_of(&self, warp: usize) -> Vec<u32> {
+        let [a, b] = &self.chunks;
+        let share = a.len() / WARPS;
+        [&a[warp * share..][..share], b].concat()
+    }
+
     fn factor(&self, i: usize) -> Option<Factor> {
         let rows = if i == 0 { WARPS * ROWS } else { usize::from(self.op.product.n) };
         let descriptor = self.descriptors[i]?;

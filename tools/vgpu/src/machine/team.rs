@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::grid::{Cluster, Grid};
 use crate::asynchrony::Asynchrony;
-use crate::counts::Counts;
+use crate::checks::Checks;
 use crate::fault::Fault;
 use crate::program::inst::Op;
 
@@ -44,7 +44,8 @@ impl Queue {
         (number < self.total).then_some(number)
     }
 
-    fn num_left(&self) -> u64 {
+    /// Clusters that have not begun.
+    pub(super) fn num_left(&self) -> u64 {
         self.total.saturating_sub(self.next.load(Ordering::Relaxed))
     }
 
@@ -61,7 +62,7 @@ impl Queue {
 
 impl<'g> Grid<'g> {
     /// Runs the launch to its end.
-    pub(crate) fn run(&mut self) -> Result<Counts, Box<Fault>> {
+    pub(crate) fn run(&mut self) -> Result<(), Box<Fault>> {
         let queue = Queue::new([0, 1, 2].map(|i| self.shape.grid[i] / self.shape.cluster[i]));
         let mut resident = Vec::new();
         let threads = self.num_threads();
@@ -72,15 +73,22 @@ impl<'g> Grid<'g> {
             let threads = threads.min(left.min(self.shape.resident as u64) as usize);
             self.spread(&queue, resident, threads.max(1))?;
         }
-        Ok(self.counts())
+        Ok(())
     }
 
-    /// Host threads for the launch. A random run must replay and text must come in order: those stay
-    /// on one.
+    /// Host threads for the launch. One if a run must replay, be checked or be counted by place, if text
+    /// must come in order, and if the grids before and behind overlap.
     fn num_threads(&self) -> usize {
         let prints = |op: &Op| matches!(op, Op::Printf);
-        let is_random = matches!(self.shape.asynchrony, Asynchrony::Random(_));
-        if is_random || self.kernel.code.iter().any(|inst| prints(&inst.op)) {
+        let shape = self.shape;
+        let is_random = matches!(shape.asynchrony, Asynchrony::Random(_));
+        let overlaps = shape.front.is_some() || shape.dependents.is_some();
+        let is_watched = shape.checks != Checks::NONE || shape.counts;
+        if is_random
+            || overlaps
+            || is_watched
+            || self.kernel.code.iter().any(|inst| prints(&inst.op))
+        {
             return 1;
         }
         match self.shape.host_threads {

@@ -20,6 +20,8 @@ pub(crate) enum Wait {
     Mbarrier { address: u32, phase: bool },
     /// `wgmma.wait_group`: all warps of the warpgroup must have issued the product of a number.
     Product { number: u64 },
+    /// `griddepcontrol.wait`: the grid in front must end.
+    Grid,
     /// `setmaxnreg`: the CTA must have so many registers left.
     Registers { count: u32 },
 }

@@ -23,12 +23,12 @@ impl Exec<'_, '_> {
         while left != 0 {
             let lane = left.trailing_zeros();
             let named = members[lane as usize];
-            if named & 1 << lane == 0 {
-                let message = format!("a thread outside of its own member mask {named:#010x}");
-                return Err(Trap::misuse(message, lane));
-            }
             let group = lanes_of(left).filter(|i| members[*i] == named);
             let group = group.fold(0, |mask, i| mask | 1 << i);
+            if group & !named != 0 {
+                let message = format!("a thread outside of its own member mask {named:#010x}");
+                return Err(Trap::misuse(message, (group & !named).trailing_zeros()));
+            }
             left &= !group;
             // Threads that have ended count as present.
             let missing = named & self.warp.alive & !group;
@@ -57,6 +57,7 @@ impl Exec<'_, '_> {
         let present = others.fold(group, |mask, split| mask | split.mask);
         let complete = named & self.warp.alive & !present == 0;
         if complete {
+            self.observe_warp_sync(present);
             for split in self.warp.splits.iter_mut().filter(|split| waiting(&split.wait)) {
                 split.pc += 1;
                 split.wait = Wait::Ready;
@@ -83,7 +84,8 @@ impl Exec<'_, '_> {
                 let elected = self.def(inst, 1);
                 self.warp.registers.set_pred(elected, 1 << leader, group);
             }
-            WarpOp::ActiveMask | WarpOp::Sync => {}
+            WarpOp::Sync => self.observe_warp_sync(group),
+            WarpOp::ActiveMask => {}
         }
     }
 

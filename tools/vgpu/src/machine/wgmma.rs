@@ -57,6 +57,7 @@ impl Exec<'_, '_> {
         debug_assert!(a.is_empty() || a.len() == ROWS * DEPTH);
         let cta = &mut self.cluster.ctas[self.warp.cta];
         cta.issue_product(group, number, part, &a);
+        self.observe_product(group, number, part)?;
         let flight = &mut self.warp.flight;
         let group_number = flight.num_committed;
         flight.issued.push(Issued { number, group: group_number, pc: self.pc, sum });
@@ -196,6 +197,7 @@ impl Exec<'_, '_> {
         let limit = self.warp.flight.num_committed.saturating_sub(keep);
         let is_due = |it: &Issued| it.group < limit;
         let Some(last) = self.warp.flight.issued.iter().rfind(|it| is_due(it)).copied() else {
+            self.observe_products_wait(limit);
             return Flow::Next;
         };
         let cta = &mut self.cluster.ctas[self.warp.cta];
@@ -216,6 +218,7 @@ impl Exec<'_, '_> {
             }
         }
         self.mark_flight();
+        self.observe_products_wait(limit);
         self.cluster.progress = true;
         Flow::Next
     }

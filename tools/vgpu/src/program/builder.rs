@@ -1,6 +1,6 @@
 //! Builds one kernel: walks its statements, keeps names, emits flat instructions.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::inst::{Guard, Inst, Op, Reg};
 use super::layout::{Pointer, align_up, type_class, variable_bytes};
@@ -23,6 +23,7 @@ pub(super) struct Builder<'p, 'a> {
     code: Vec<Inst>,
     operands: Vec<Reg>,
     sites: Vec<Site>,
+    opcodes: HashMap<&'p str, u32>,
     fixed: Vec<FixedReg>,
     fixed_index: HashMap<(Class, Fixed), Reg>,
     /// Registers so far, by class.
@@ -49,6 +50,7 @@ impl<'p, 'a> Builder<'p, 'a> {
             code: Vec::new(),
             operands: Vec::new(),
             sites: Vec::new(),
+            opcodes: HashMap::new(),
             fixed: Vec::new(),
             fixed_index: HashMap::new(),
             num_registers: [0; 4],
@@ -85,6 +87,7 @@ impl<'p, 'a> Builder<'p, 'a> {
         self.line = body.last().map_or(function.line, |_| self.line);
         self.emit(Op::Exit, &[], &[]);
         self.resolve_labels();
+        self.find_copies();
         let dynamic_base = align_up(self.shared_end, self.dynamic_align);
         let traces_fences = fences::may_lack(&self.code, &self.operands);
         let allocation = allocate::allocate(
@@ -100,6 +103,7 @@ impl<'p, 'a> Builder<'p, 'a> {
             code: self.code,
             operands: self.operands,
             sites: self.sites,
+            opcodes: texts(self.opcodes),
             fixed: self.fixed,
             num_rows: allocation.num_rows,
             local_bytes: self.local_bytes.next_multiple_of(16),
@@ -165,6 +169,8 @@ impl<'p, 'a> Builder<'p, 'a> {
 
     fn instruction(&mut self, instruction: &'p Instruction<'a>) {
         self.line = instruction.line;
+        let next = self.opcodes.len() as u32;
+        self.site.opcode = *self.opcodes.entry(&instruction.opcode).or_insert(next);
         self.at_head = true;
         let result = self.guarded(instruction);
         self.guard = None;
@@ -316,6 +322,23 @@ impl Builder<'_, '_> {
         Ok(())
     }
 
+    /// Marks the loads whose values go nowhere but into stores.
+    fn find_copies(&mut self) {
+        let mut others: HashSet<Reg> = HashSet::new();
+        for inst in &self.code {
+            let first = inst.operands as usize + usize::from(inst.num_defs);
+            let uses = &self.operands[first..first + usize::from(inst.num_uses)];
+            let read = if let Op::Store(_) = inst.op { &uses[..1] } else { uses };
+            others.extend(read);
+        }
+        for inst in &mut self.code {
+            if let Op::Load(access) = &mut inst.op {
+                let defs = &self.operands[inst.operands as usize..][..usize::from(inst.num_defs)];
+                access.is_copied = defs.iter().all(|reg| !others.contains(reg));
+            }
+        }
+    }
+
     pub(super) fn take_guard(&mut self) -> Option<Guard> {
         self.guard.take()
     }
@@ -331,6 +354,13 @@ impl Builder<'_, '_> {
         self.guard = guard;
         result
     }
+}
+
+/// The texts by their numbers.
+fn texts(numbers: HashMap<&str, u32>) -> Vec<String> {
+    let mut all: Vec<_> = numbers.into_iter().collect();
+    all.sort_unstable_by_key(|(_, number)| *number);
+    all.into_iter().map(|(text, _)| text.to_owned()).collect()
 }
 
 fn limits(function: &Function<'_>) -> Limits {

@@ -69,16 +69,23 @@ pub(crate) enum Op {
     Exit,
     /// `trap`, `brkpt`.
     Trap,
-    /// Nothing to do on this machine: cache hints, fences of a sequential memory.
+    /// Nothing to do on this machine: cache hints and their like.
     Nop,
+    /// Nothing to do in a sequential memory; the checkers need it.
+    Fence(Fence),
     Load(Access),
     Store(Access),
     Atom(Atom),
+    Multimem(Multimem),
     Warp(WarpOp),
     Barrier(BarrierOp),
     Mbarrier(MbarrierOp),
     Async(AsyncOp),
     Matrix(MatrixOp),
+    /// `griddepcontrol.wait`: for the end of the grid in front.
+    GridWait,
+    /// `griddepcontrol.launch_dependents`: the grid behind may begin.
+    LaunchDependents,
     /// `setmaxnreg`: the warp's registers of a thread from now on.
     SetRegisters(u32),
     /// `%clock`, `%clock64`, `%globaltimer`: (a nanosecond clock, 64 bits).
@@ -123,6 +130,17 @@ pub(crate) enum Scope {
     Sys,
 }
 
+/// What a fence orders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fence {
+    /// Accesses of a thread before and after it, for threads in a scope.
+    Memory(Scope),
+    /// Generic accesses before it, asynchronous ones after it.
+    AsyncProxy,
+    /// Initialisations of mbarriers.
+    MbarrierInit,
+}
+
 /// A load or store. Operands of a load: destinations, address; of a store: address, values.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Access {
@@ -141,6 +159,8 @@ pub(crate) struct Access {
     pub class: Class,
     /// Added to the address.
     pub offset: i32,
+    /// A load whose values are stored and nothing else.
+    pub is_copied: bool,
 }
 
 /// An operation of `atom`, `red` and `redux`.
@@ -175,6 +195,26 @@ pub(crate) enum Number {
 /// for `cas` the new value behind.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Atom {
+    pub op: AtomicOp,
+    pub number: Number,
+    pub access: Access,
+}
+
+/// What a `multimem` instruction does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MultimemKind {
+    /// One value of all devices'; halves perhaps added in FP32.
+    LoadReduce { in_f32: bool },
+    /// The same value for all.
+    Store,
+    /// An atomic at each.
+    Reduce,
+}
+
+/// `multimem`. Operands of a load: values, address; of the others: address, values.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Multimem {
+    pub kind: MultimemKind,
     pub op: AtomicOp,
     pub number: Number,
     pub access: Access,
@@ -227,7 +267,7 @@ pub(crate) enum BarrierOp {
     /// `bar.red`. Def: predicate or count; uses: barrier, threads if `counted`, predicate.
     Reduce { op: Reduction, aligned: bool, counted: bool },
     /// `barrier.cluster.arrive`.
-    ClusterArrive { aligned: bool },
+    ClusterArrive { aligned: bool, relaxed: bool },
     /// `barrier.cluster.wait`.
     ClusterWait { aligned: bool },
 }

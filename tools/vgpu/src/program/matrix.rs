@@ -68,6 +68,11 @@ pub(crate) struct Product {
 }
 
 impl Product {
+    /// Multiplications.
+    pub(crate) fn macs(self) -> u64 {
+        16 * u64::from(self.n) * (usize::from(self.depth) / self.a.bytes()) as u64
+    }
+
     /// Registers of a thread that hold the sum.
     pub(crate) fn sum_registers(self) -> usize {
         usize::from(self.n) / if self.sum == Sum::F16 { 4 } else { 2 }

@@ -6,6 +6,7 @@ mod alu;
 mod atomics;
 mod builder;
 mod calls;
+mod class;
 mod control;
 mod convert;
 mod copies;
@@ -20,18 +21,20 @@ pub(crate) mod matrix;
 mod mbarrier;
 mod memory;
 mod moves;
+mod multimem;
 mod operands;
 mod scope;
 mod special;
 mod tensor;
 mod warp;
 
+pub(crate) use class::class_of;
 pub(crate) use inst::{Inst, Reg};
 pub(crate) use layout::{GlobalVariable, Pointer};
 pub(crate) use mbarrier::PENDING_MASK;
 pub(crate) use special::Special;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::ops::Class;
 use crate::ptx::SyntaxError;
@@ -80,6 +83,14 @@ fn list(all: &[Unsupported]) -> String {
     lines.join("\n")
 }
 
+/// What a module holds, whether or not all of it can be run.
+pub struct Survey {
+    /// The kernels, without the instructions that are unsupported.
+    pub kernels: Vec<Kernel>,
+    /// What cannot be run, in order of line.
+    pub unsupported: Vec<Unsupported>,
+}
+
 /// A parameter of a kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Param {
@@ -107,6 +118,8 @@ pub struct Kernel {
     pub(crate) code: Vec<Inst>,
     pub(crate) operands: Vec<Reg>,
     pub(crate) sites: Vec<Site>,
+    /// Texts of the opcodes, which sites name.
+    pub(crate) opcodes: Vec<String>,
     /// Registers with one value for the whole run of a warp.
     pub(crate) fixed: Vec<FixedReg>,
     /// Rows of 32 words in a warp's register file.
@@ -138,6 +151,8 @@ pub(crate) struct Site {
     pub file: u32,
     /// Line in the source file.
     pub source_line: u32,
+    /// Index of the opcode's text.
+    pub opcode: u32,
 }
 
 /// What a fixed register holds.
@@ -167,6 +182,16 @@ impl Program {
     /// [`LoadError`]: the first syntax error, or everything that is unsupported.
     pub fn load(source: &str) -> Result<Self, LoadError> {
         loader::load(source)
+    }
+
+    /// Looks a module through without making it ready to run.
+    ///
+    /// # Errors
+    ///
+    /// The first syntax error.
+    pub fn survey(source: &str) -> Result<Survey, SyntaxError> {
+        let (program, unsupported) = loader::prepare(source)?;
+        Ok(Survey { kernels: program.kernels, unsupported })
     }
 
     /// The kernels, in the order of the text.
@@ -241,6 +266,18 @@ impl Kernel {
     #[must_use]
     pub fn num_instructions(&self) -> usize {
         self.code.iter().filter(|inst| inst.is_head).count()
+    }
+
+    /// Instructions after inlining, by class: [`Tally::classes`](crate::Tally::classes) names them.
+    #[must_use]
+    pub fn instruction_mix(&self) -> BTreeMap<&'static str, usize> {
+        let mut mix = BTreeMap::new();
+        for (inst, site) in self.code.iter().zip(&self.sites) {
+            if inst.is_head {
+                *mix.entry(class_of(&self.opcodes[site.opcode as usize])).or_default() += 1;
+            }
+        }
+        mix
     }
 
     /// Blocks of a cluster, from `.reqnctapercluster`; `None` if the kernel does not say.

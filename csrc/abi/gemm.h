@@ -1,0 +1,53 @@
+// Matrix products. Meaning: src/gemm.
+#pragma once
+
+#include "abi/fault.h"
+#include "abi/rows.h"
+#include "abi/tensor.h"
+
+namespace moekit::abi {
+
+// What the driver encodes of a tensor for TMA (CUtensorMap).
+struct alignas(64) TensorMap {
+    uint64_t words[16];
+};
+static_assert(sizeof(TensorMap) == 128);
+
+// FP32 [num_groups, num_rows, num_blocks] with any strides, in elements.
+struct ScalesIn {
+    const float* data;
+    uint64_t group_stride;
+    uint64_t row_stride;
+    uint64_t block_stride;
+};
+static_assert(sizeof(ScalesIn) == 32);
+
+enum class GemmOut : uint32_t { kBf16 = 0, kF32 = 1, kF32Accumulate = 2 };
+
+// The operand that a cluster of two CTAs loads once for both: B if their blocks lie one below the other, A if side by
+// side.
+enum class ClusterShares : uint32_t { kNothing = 0, kA = 1, kB = 2 };
+
+// kernels/gemm/fp8.cuh
+struct GemmParams {
+    TensorMap a;        // E4M3 [num_a_groups, m, k]
+    TensorMap b;        // E4M3 [num_groups, n, k]
+    TensorMap d;        // BF16 [num_a_groups, m, n]; used if `stores_by_tma`
+    ScalesIn a_scales;  // [num_a_groups, m, ceil_div(k, 128)]
+    ScalesIn b_scales;  // [num_groups, ceil_div(n, 128), ceil_div(k, 128)]
+    StackOut out;       // BF16 or FP32 [num_a_groups, m, n]
+    RowsParams rows;    // kMasked: num_a_groups = num_groups; otherwise 1
+    FaultSink faults;
+    uint32_t m, n, k, num_groups;
+    uint32_t num_stages;  // of the ring in shared memory
+    uint32_t band_width;  // blocks along M that are walked together along N, so that B stays in the L2 cache
+    GemmOut kind;
+    ClusterShares cluster_shares;
+    uint32_t stores_by_tma;
+    uint32_t reserved[5];
+};
+static_assert(sizeof(GemmParams) == 576);
+static_assert(offsetof(GemmParams, a_scales) == 384);
+static_assert(offsetof(GemmParams, m) == 520);
+
+}  // namespace moekit::abi

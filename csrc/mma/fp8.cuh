@@ -1,0 +1,52 @@
+// E4M3 products of 128 values of K, and their promotion to FP32.
+#pragma once
+
+#include "common/macros.cuh"
+#include "ptx/wgmma.cuh"
+
+namespace moekit::mma {
+
+// PTX ISA, "Matrix Descriptor Format": rows of 128 bytes, K-major, swizzled within 128 bytes; eight rows are 1024
+// bytes. The leading offset does not count in this layout.
+MK_DEVICE uint64_t k_major_descriptor(uint32_t shared_address) {
+    constexpr uint64_t kLeading = 1, kStride = 1024 >> 4, kSwizzle128B = 1;
+    return (shared_address >> 4) | kLeading << 16 | kStride << 32 | kSwizzle128B << 62;
+}
+
+// Starts sum[64, n] = a[64, 128] @ b[n, 128]^T.
+template <uint32_t kN>
+MK_DEVICE void start_block(float (&sum)[kN / 2], uint64_t a, uint64_t b) {
+    constexpr uint32_t kSteps = 4, kStepBytes = 32;
+    ptx::wgmma_pin(sum);
+    ptx::wgmma_fence();
+#pragma unroll
+    for (uint32_t step = 0; step < kSteps; ++step)
+        ptx::WgmmaE4m3<kN>::issue(sum, a + step * (kStepBytes >> 4), b + step * (kStepBytes >> 4), step > 0);
+    ptx::wgmma_commit_group();
+    ptx::wgmma_pin(sum);
+}
+
+// accum += sum * (sfa of the row) * (sfb of the column), one fused operation an element: src/backend/cpu/gemm.
+// A thread's rows are lane / 4 and 8 below; kColumns columns share a scale of B.
+template <uint32_t kN, uint32_t kColumns>
+MK_DEVICE void promote(float (&accum)[kN / 2], const float (&sum)[kN / 2], const float (&a_scales)[2],
+                       const float (&b_scales)[kN / kColumns]) {
+#pragma unroll
+    for (uint32_t i = 0; i < kN / 2; ++i) {
+        const float scale = a_scales[i / 2 % 2] * b_scales[i / 4 * 8 / kColumns];
+        accum[i] = fmaf(sum[i], scale, accum[i]);
+    }
+}
+
+// As above, of products whose M side is weights: tokens are the columns, two of each eight a thread's.
+template <uint32_t kN>
+MK_DEVICE void promote_swapped(float (&accum)[kN / 2], const float (&sum)[kN / 2], const float2 (&a_scales)[kN / 8],
+                               float b_scale) {
+#pragma unroll
+    for (uint32_t i = 0; i < kN / 2; ++i) {
+        const float scale = (i % 2 == 0 ? a_scales[i / 4].x : a_scales[i / 4].y) * b_scale;
+        accum[i] = fmaf(sum[i], scale, accum[i]);
+    }
+}
+
+}  // namespace moekit::mma

@@ -1,0 +1,172 @@
+//! Operands and results of products as the kernels take them.
+
+use crate::backend::cuda::abi::{self, ScalesIn, StackOut};
+use crate::backend::cuda::params::VECTOR_BYTES;
+use crate::backend::cuda::{Cuda, Swizzle, TensorMap, TensorMapDesc};
+use crate::error::{Error, Result};
+use crate::gemm::{GemmOut, GemmOutFormat};
+use crate::num::{E4M3, align};
+use crate::tensor::{Dtype, Layout, TensorRef};
+
+/// Values of K in a box, which is as wide as the swizzle reaches.
+const BOX_K: usize = 128;
+/// Columns of a box of D, 128 bytes of BF16.
+const BOX_D_COLUMNS: usize = 64;
+
+/// E4M3 `[num_groups, rows, k]` as TMA loads it, `box_rows` rows at a time.
+///
+/// # Errors
+///
+/// [`Error::Alignment`] unless every row starts at a multiple of 16 bytes.
+pub fn values_map(
+    op: &'static str,
+    arg: &'static str,
+    values: &TensorRef<'_, Cuda, E4M3, 3>,
+    box_rows: usize,
+) -> Result<abi::TensorMap> {
+    let address = values.as_ptr() as usize;
+    let [row_bytes, group_bytes] = strides_bytes(values.layout(), 1);
+    for got in [address, row_bytes, group_bytes] {
+        if !got.is_multiple_of(VECTOR_BYTES) {
+            return Err(Error::Alignment { op, arg, multiple_of: VECTOR_BYTES, got });
+        }
+    }
+    map(
+        values.as_ptr().cast(),
+        values.layout(),
+        Dtype::E4M3,
+        [row_bytes, group_bytes],
+        [box_rows, BOX_K],
+    )
+}
+
+/// D, where products go.
+#[derive(Debug, Clone, Copy)]
+pub struct Output {
+    data: *mut u8,
+    layout: Layout<3>,
+    dtype: Dtype,
+    kind: abi::GemmOut,
+}
+
+impl Output {
+    /// `[m, n]`, as a stack of one.
+    pub fn matrix(out: &mut GemmOut<'_, Cuda, 2>) -> Self {
+        let layout = out.layout();
+        let ([m, n], [row, column]) = (layout.shape(), layout.strides());
+        let layout = Layout::with_strides([1, m, n], [m * row, row, column]);
+        Self { layout, ..Self::parts(out, Layout::row_major([0; 3])) }
+    }
+
+    /// `[num_groups, m, n]`.
+    pub fn stack(out: &mut GemmOut<'_, Cuda, 3>) -> Self {
+        let layout = out.layout();
+        Self::parts(out, layout)
+    }
+
+    fn parts<const R: usize>(out: &mut GemmOut<'_, Cuda, R>, layout: Layout<3>) -> Self {
+        let (data, dtype, kind) = match out {
+            GemmOut::Bf16(d) => (d.as_mut_ptr().cast(), Dtype::Bf16, abi::GemmOut::Bf16),
+            GemmOut::F32(d) => (d.as_mut_ptr().cast(), Dtype::F32, abi::GemmOut::F32),
+            GemmOut::F32Accumulate(d) => {
+                (d.as_mut_ptr().cast(), Dtype::F32, abi::GemmOut::F32Accumulate)
+            }
+        };
+        Self { data, layout, dtype, kind }
+    }
+
+    pub fn kind(&self) -> abi::GemmOut {
+        self.kind
+    }
+
+    fn strides_bytes(&self) -> [usize; 2] {
+        strides_bytes(self.layout, self.dtype.size_bytes())
+    }
+
+    fn is_aligned(&self) -> bool {
+        let [row, group] = self.strides_bytes();
+        [self.data as usize, row, group].iter().all(|it| it.is_multiple_of(VECTOR_BYTES))
+    }
+
+    pub fn params(&self) -> StackOut {
+        let [group_stride, row_stride, _] = self.layout.strides().map(|stride| stride as u64);
+        let is_aligned = u32::from(self.is_aligned());
+        StackOut { data: self.data.cast(), group_stride, row_stride, is_aligned, reserved: 0 }
+    }
+
+    /// The same, as the choice of tile sees it.
+    pub fn format(&self) -> GemmOutFormat {
+        match self.kind {
+            abi::GemmOut::Bf16 => GemmOutFormat::Bf16,
+            abi::GemmOut::F32 => GemmOutFormat::F32,
+            abi::GemmOut::F32Accumulate => GemmOutFormat::F32Accumulate,
+        }
+    }
+
+    /// D as TMA stores it, `box_rows` rows at a time; none where it cannot, or where the kernels store from
+    /// registers.
+    pub fn map(&self, box_rows: usize) -> Result<Option<abi::TensorMap>> {
+        if self.dtype != Dtype::Bf16 || !self.is_aligned() {
+            return Ok(None);
+        }
+        let strides = self.strides_bytes();
+        let map = map(self.data, self.layout, self.dtype, strides, [box_rows, BOX_D_COLUMNS])?;
+        Ok(Some(map))
+    }
+}
+
+/// Bytes from one row to the next and from one group to the next; of a stride that is never taken, a
+/// multiple of 16.
+fn strides_bytes(layout: Layout<3>, element_bytes: usize) -> [usize; 2] {
+    let ([num_groups, num_rows, num_columns], [group, row, _]) = (layout.shape(), layout.strides());
+    let row_bytes = match num_rows {
+        0 | 1 => align(num_columns * element_bytes, VECTOR_BYTES).max(VECTOR_BYTES),
+        _ => row * element_bytes,
+    };
+    let group_bytes = match num_groups {
+        0 | 1 => align(num_rows.max(1) * row_bytes, VECTOR_BYTES),
+        _ => group * element_bytes,
+    };
+    [row_bytes, group_bytes]
+}
+
+fn map(
+    address: *const u8,
+    layout: Layout<3>,
+    dtype: Dtype,
+    strides_bytes: [usize; 2],
+    [box_rows, box_columns]: [usize; 2],
+) -> Result<abi::TensorMap> {
+    // NOTE: an extent of zero cannot be described; nothing of it is ever loaded.
+    let [num_groups, num_rows, num_columns] = layout.shape().map(|extent| extent.max(1));
+    let desc = TensorMapDesc {
+        dtype,
+        address,
+        shape: &[num_columns, num_rows, num_groups],
+        strides_bytes: &strides_bytes,
+        box_shape: &[box_columns, box_rows, 1],
+        swizzle: Swizzle::B128,
+    };
+    Ok(abi::TensorMap { words: TensorMap::tiled(&desc)?.words() })
+}
+
+pub fn scales(scales: &TensorRef<'_, Cuda, f32, 3>) -> ScalesIn {
+    let [group_stride, row_stride, block_stride] =
+        scales.layout().strides().map(|stride| stride as u64);
+    ScalesIn { data: scales.as_ptr(), group_stride, row_stride, block_stride }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stride_that_is_never_taken_is_a_multiple_of_16_bytes() {
+        let layout = Layout::with_strides([1, 1, 5], [17, 17, 1]);
+        assert_eq!(strides_bytes(layout, 2), [16, 16]);
+        let layout = Layout::with_strides([1, 3, 20], [60, 20, 1]);
+        assert_eq!(strides_bytes(layout, 4), [80, 240]);
+        let layout = Layout::with_strides([2, 3, 20], [90, 24, 1]);
+        assert_eq!(strides_bytes(layout, 2), [48, 180]);
+    }
+}

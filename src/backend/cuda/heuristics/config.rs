@@ -1,0 +1,132 @@
+//! A launch: tile, cluster, ring; and its shared memory.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::tile::GemmTile;
+use crate::gemm::{GemmFormat, GemmKind, GemmOutFormat, GemmShape};
+use crate::num::align;
+
+/// CTAs that share loads by multicast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cluster {
+    /// Each CTA loads for itself.
+    Single,
+    /// Two tiles one below the other: both take the same part of B.
+    AlongM,
+    /// Two tiles side by side: both take the same part of A.
+    AlongN,
+}
+
+impl Cluster {
+    /// CTAs in a cluster.
+    pub const fn num_ctas(self) -> usize {
+        match self {
+            Self::Single => 1,
+            Self::AlongM | Self::AlongN => 2,
+        }
+    }
+}
+
+impl fmt::Display for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Single => "single",
+            Self::AlongM => "2 along M",
+            Self::AlongN => "2 along N",
+        })
+    }
+}
+
+/// Everything that a launch is decided by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct GemmConfig {
+    /// Format of A and B.
+    pub format: GemmFormat,
+    /// Part of D that a CTA computes at a time.
+    #[serde(flatten)]
+    pub tile: GemmTile,
+    /// K of a stage of the ring.
+    pub block_k: usize,
+    /// Warpgroups that multiply; one more loads.
+    pub num_math_warpgroups: usize,
+    /// Depth of the ring.
+    pub num_stages: usize,
+    /// CTAs that share loads.
+    pub cluster: Cluster,
+    /// Parts that K is cut into; more than 1 only if asked for.
+    pub split_k: usize,
+    /// CTAs, each staying on its SM: no more than the waves need.
+    pub num_sms: usize,
+    /// Shared memory of a CTA.
+    pub smem_bytes: usize,
+}
+
+/// Stages at most: the barriers are an array of this length.
+pub const MAX_STAGES: usize = 16;
+/// Stages at least: less does not hide the way to memory.
+pub const MIN_STAGES: usize = 3;
+/// Tiles start at multiples of this in shared memory, as the 128-byte swizzle demands.
+const TILE_ALIGN: usize = 1024;
+
+/// Shared memory of a CTA, part by part.
+///
+/// # Examples
+///
+/// ```
+/// use moekit::backend::cuda::heuristics::{GemmTile, Smem};
+/// use moekit::gemm::{GemmKind, GemmShape};
+///
+/// let tile = GemmTile { block_m: 128, block_n: 128, swap_ab: false };
+/// let smem = Smem::new(&tile, &GemmShape::new(GemmKind::Dense, 4096, 4096, 7168));
+/// assert_eq!(smem.num_stages(227 * 1024), 5);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Smem {
+    stage_bytes: usize,
+    fixed_bytes: usize,
+}
+
+impl Smem {
+    /// Sizes for a tile of a shape: those of `csrc/layout/gemm_smem.cuh`, and a test compares.
+    ///
+    /// A stage holds a block of A, one of B, and in FP8 the scales of A's rows and of B's columns, which share one as
+    /// far as they surely lie in the same 128 (grouped along K: each has its own). Beside the ring are the barriers and
+    /// D's tile on its way out, if it is BF16 (FP32 goes from registers to memory in whole sectors).
+    pub fn new(tile: &GemmTile, shape: &GemmShape) -> Self {
+        let row_bytes = shape.format.block_k() * shape.format.element_bytes();
+        let num_scales = match (shape.format, shape.kind) {
+            (GemmFormat::Bf16, _) => 0,
+            (GemmFormat::Fp8, GemmKind::KGrouped) => tile.block_m + tile.block_n,
+            (GemmFormat::Fp8, _) => {
+                tile.block_m + tile.block_n / greatest_common_divisor(tile.block_n, 128)
+            }
+        };
+        let out_bytes = match shape.out {
+            GemmOutFormat::Bf16 => tile.block_m * tile.block_n * 2,
+            GemmOutFormat::F32 | GemmOutFormat::F32Accumulate => 0,
+        };
+        let barrier_bytes = 2 * MAX_STAGES * size_of::<u64>();
+        let stage_bytes = (tile.block_m + tile.block_n) * row_bytes + num_scales * size_of::<f32>();
+        Self {
+            stage_bytes: align(stage_bytes, TILE_ALIGN),
+            fixed_bytes: align(barrier_bytes, TILE_ALIGN) + out_bytes,
+        }
+    }
+
+    /// Stages that fit.
+    pub fn num_stages(&self, max_smem_bytes: usize) -> usize {
+        (max_smem_bytes.saturating_sub(self.fixed_bytes) / self.stage_bytes).min(MAX_STAGES)
+    }
+
+    /// Bytes with a ring of that depth.
+    pub fn bytes(&self, num_stages: usize) -> usize {
+        self.fixed_bytes + num_stages * self.stage_bytes
+    }
+}
+
+const fn greatest_common_divisor(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
+}

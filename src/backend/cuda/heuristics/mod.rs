@@ -1,0 +1,24 @@
+//! Which compiled kernel a matrix product takes, and why: pure functions of the shape and the device.
+//!
+//! | file | what it holds |
+//! | --- | --- |
+//! | `tile` | the complete list of compiled tiles |
+//! | `config` | a launch: tile, cluster, ring; its shared memory |
+//! | `estimate` | how long a launch should take: waves, tensor cores, memory |
+//! | `choose` | candidates, filters, order |
+//! | `published` | another library's rates on an H800, which the estimate is fitted to |
+//!
+//! No environment variable, global or clock is read. The answers for the models' shapes are a checked-in
+//! table (`tests/golden/gemm_choices.txt`).
+
+mod choose;
+mod config;
+mod estimate;
+mod published;
+mod tile;
+
+pub use choose::{Candidate, Choice, ChooseOptions, Rejection, Verdict, choose};
+pub use config::{Cluster, GemmConfig, Smem};
+pub use estimate::{Bound, Efficiency, Estimate};
+pub use published::{PUBLISHED, PublishedLaunch, PublishedProduct};
+pub use tile::{GemmTile, tiles};

@@ -1,0 +1,114 @@
+//! The command's arguments, and the shape that they describe.
+
+use clap::{Args, ValueEnum};
+use moekit::gemm::{GemmFormat, GemmKind, GemmOutFormat, GemmShape};
+use moekit::{Error, Result};
+
+use crate::output::OutputArgs;
+
+const OP: &str = "gemm";
+
+/// Which kernel a matrix product takes on a GPU and why; needs no GPU.
+#[derive(Debug, Args)]
+pub struct GemmArgs {
+    /// Explain the choice for a product: rows (of a group), columns, depth (of a group)
+    #[arg(long, num_args = 3, value_names = ["M", "N", "K"], required_unless_present = "model")]
+    pub explain: Option<Vec<usize>>,
+
+    /// Compare the time model with rates that DeepGEMM published, and say what it expects of moekit
+    #[arg(long, value_name = "DEVICE", conflicts_with_all = ["explain", "layout", "groups", "format", "out", "split_k", "device"])]
+    pub model: Option<String>,
+
+    /// How the groups lie
+    #[arg(long, value_enum, default_value_t = LayoutArg::Dense)]
+    layout: LayoutArg,
+
+    /// Groups (experts); M and K are those of one
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    groups: usize,
+
+    /// Format of A and B
+    #[arg(long, value_enum, default_value_t = FormatArg::Fp8)]
+    format: FormatArg,
+
+    /// Format of D [default: bf16; k-grouped: f32-accumulate]
+    #[arg(long, value_enum)]
+    out: Option<OutArg>,
+
+    /// Cut K into up to so many parts: 1, 2, 4 or 8. Rows then have other bits in other company
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub split_k: usize,
+
+    /// h100, h800 or h200
+    #[arg(long, value_name = "NAME", default_value = "h100")]
+    pub device: String,
+
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LayoutArg {
+    Dense,
+    Contiguous,
+    Masked,
+    KGrouped,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum FormatArg {
+    Fp8,
+    Bf16,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum OutArg {
+    Bf16,
+    F32,
+    F32Accumulate,
+}
+
+impl GemmArgs {
+    /// The product to explain.
+    pub fn shape(&self) -> Result<GemmShape> {
+        let kind = match self.layout {
+            LayoutArg::Dense => GemmKind::Dense,
+            LayoutArg::Contiguous => GemmKind::Contiguous,
+            LayoutArg::Masked => GemmKind::Masked,
+            LayoutArg::KGrouped => GemmKind::KGrouped,
+        };
+        let &[m, n, k] = self.explain.as_deref().unwrap_or_default() else {
+            return Err(Error::value(OP, "--explain", "M N K", "other"));
+        };
+        // Far beyond any memory, and still countable.
+        let extents = [("M", m), ("N", n), ("K", k), ("--groups", self.groups)];
+        for (arg, extent) in extents {
+            let least = usize::from(arg != "M");
+            if !(least..=1 << 24).contains(&extent) {
+                return Err(Error::value(OP, arg, format!("{least} to {}", 1 << 24), extent));
+            }
+        }
+        if kind == GemmKind::Dense && self.groups != 1 {
+            return Err(Error::value(OP, "--groups", "1 (the layout is dense)", self.groups));
+        }
+        let multiple = if kind == GemmKind::KGrouped { 128 } else { 16 };
+        if !k.is_multiple_of(multiple) {
+            return Err(Error::value(OP, "K", format!("a multiple of {multiple}"), k));
+        }
+        if ![1, 2, 4, 8].contains(&self.split_k) {
+            return Err(Error::value(OP, "--split-k", "1, 2, 4 or 8", self.split_k));
+        }
+        let format = match self.format {
+            FormatArg::Fp8 => GemmFormat::Fp8,
+            FormatArg::Bf16 => GemmFormat::Bf16,
+        };
+        let shape = GemmShape::new(kind, m, n, k);
+        let out = match self.out {
+            None => shape.out,
+            Some(OutArg::Bf16) => GemmOutFormat::Bf16,
+            Some(OutArg::F32) => GemmOutFormat::F32,
+            Some(OutArg::F32Accumulate) => GemmOutFormat::F32Accumulate,
+        };
+        Ok(GemmShape { format, out, num_groups: self.groups, ..shape })
+    }
+}

@@ -1,0 +1,179 @@
+//! The choice for one product, and why.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use moekit::Result;
+use moekit::backend::cuda::heuristics::{
+    Bound, Candidate, Choice, ChooseOptions, GemmConfig, Verdict, choose,
+};
+use moekit::cost::{DeviceSpec, Floor};
+use moekit::gemm::{GemmFormat, GemmKind, GemmShape};
+use serde::Serialize;
+
+use super::args::GemmArgs;
+
+/// Legal candidates that the text shows.
+const NUM_SHOWN: usize = 8;
+
+#[derive(Serialize)]
+pub struct Report {
+    shape: GemmShape,
+    device: DeviceSpec,
+    floor: Floor,
+    #[serde(flatten)]
+    choice: Choice,
+}
+
+/// Chooses, and keeps all that was looked at.
+pub fn report(args: &GemmArgs) -> Result<Report> {
+    let shape = args.shape()?;
+    let device = DeviceSpec::named(&args.device)?;
+    let options = ChooseOptions { max_split_k: args.split_k, ..ChooseOptions::default() };
+    let choice = choose(&shape, &device, &options)?;
+    Ok(Report { floor: shape.cost().floor(&device), shape, device, choice })
+}
+
+/// Tile, cluster and parts of K in words.
+pub fn describe(config: &GemmConfig) -> String {
+    let tile = &config.tile;
+    let mut text = format!("{}x{}", tile.block_m, tile.block_n);
+    if tile.swap_ab {
+        text += " swapped";
+    }
+    if config.cluster.num_ctas() > 1 {
+        let _ = write!(text, ", {}", config.cluster);
+    }
+    if config.split_k > 1 {
+        let _ = write!(text, ", K cut in {}", config.split_k);
+    }
+    text
+}
+
+pub fn bound_name(bound: Bound) -> &'static str {
+    match bound {
+        Bound::Tensor => "tensor cores",
+        Bound::Hbm => "memory",
+        Bound::L2 => "L2",
+        Bound::Latency => "latency",
+    }
+}
+
+impl Report {
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // NOTE: writing to a string cannot fail.
+        let _ = self.write(&mut text);
+        text
+    }
+
+    fn write(&self, text: &mut String) -> std::fmt::Result {
+        let Self { shape, device, floor, choice } = self;
+        let (config, estimate) = (&choice.config, &choice.estimate);
+        writeln!(text, "product    {}", describe_shape(shape))?;
+        writeln!(text, "device     {}, {} SMs", device.name, device.num_sms)?;
+        let warpgroups = config.num_math_warpgroups;
+        let plural = if warpgroups == 1 { "" } else { "s" };
+        writeln!(text, "tile       {}; {warpgroups} math warpgroup{plural}", describe(config))?;
+        writeln!(
+            text,
+            "waves      {} tiles in {} waves of {} CTAs; the waves' room is {:.1} % full",
+            estimate.num_tiles,
+            estimate.num_waves,
+            config.num_sms,
+            100.0 * estimate.wave_efficiency,
+        )?;
+        writeln!(
+            text,
+            "ring       {} stages of {} of K; {} of {} bytes of shared memory",
+            config.num_stages, config.block_k, config.smem_bytes, device.max_smem_bytes,
+        )?;
+        writeln!(
+            text,
+            "estimate   {:.1} us, {:.0} TFLOP/s, bound by {}: CTAs {:.1} us (tensor cores {:.1}, L2 {:.1}, latency {:.1}), memory {:.1} us",
+            estimate.time_us,
+            estimate.tflops(shape),
+            bound_name(estimate.bound),
+            estimate.cta_us,
+            estimate.tensor_us,
+            estimate.l2_us,
+            estimate.latency_us,
+            estimate.hbm_us,
+        )?;
+        let floor_us = floor.time_us();
+        writeln!(
+            text,
+            "floor      {floor_us:.1} us (tensor cores {:.1}, memory {:.1}); the estimate is {:.2} x floor",
+            floor.tensor_us,
+            floor.hbm_us,
+            estimate.time_us / floor_us,
+        )?;
+        self.write_candidates(text)?;
+        writeln!(
+            text,
+            "\nEstimates are a model's, fitted to published rates; nothing was measured here."
+        )
+    }
+
+    fn write_candidates(&self, text: &mut String) -> std::fmt::Result {
+        let candidates = &self.choice.candidates;
+        let num_legal = candidates.iter().filter(|c| legal(c)).count();
+        writeln!(text, "\nlegal candidates, {num_legal}, the least estimated time first")?;
+        writeln!(
+            text,
+            "  {:<28} {:>6} {:>5} {:>6} {:>8} {:>9}",
+            "tile", "stages", "waves", "full", "us", "L2 MB"
+        )?;
+        for candidate in candidates.iter().take(NUM_SHOWN) {
+            let Verdict::Legal(estimate) = &candidate.verdict else { break };
+            writeln!(
+                text,
+                "  {:<28} {:>6} {:>5} {:>4.0} % {:>8.1} {:>9.1}",
+                describe(&candidate.config),
+                candidate.config.num_stages,
+                estimate.num_waves,
+                100.0 * estimate.wave_efficiency,
+                estimate.time_us,
+                estimate.l2_bytes as f64 / 1e6,
+            )?;
+        }
+        let mut reasons = BTreeMap::<String, Vec<String>>::new();
+        for candidate in candidates {
+            if let Verdict::Rejected(rejection) = &candidate.verdict {
+                let tiles = reasons.entry(rejection.to_string()).or_default();
+                tiles.push(describe(&candidate.config));
+            }
+        }
+        writeln!(text, "\nrejected candidates, {}", candidates.len() - num_legal)?;
+        for (reason, tiles) in reasons {
+            writeln!(text, "  {:>3}  {reason} ({}, ..)", tiles.len(), tiles[0])?;
+        }
+        Ok(())
+    }
+}
+
+fn legal(candidate: &Candidate) -> bool {
+    matches!(candidate.verdict, Verdict::Legal(_))
+}
+
+fn describe_shape(shape: &GemmShape) -> String {
+    let format = match shape.format {
+        GemmFormat::Fp8 => "FP8",
+        GemmFormat::Bf16 => "BF16",
+    };
+    let kind = match shape.kind {
+        GemmKind::Dense => "dense",
+        GemmKind::Contiguous => "contiguous",
+        GemmKind::Masked => "masked",
+        GemmKind::KGrouped => "k-grouped",
+    };
+    let groups = match shape.num_groups {
+        1 => String::new(),
+        num => format!("{num} groups of "),
+    };
+    let deviation = match shape.m_deviation {
+        0 => String::new(),
+        rows => format!(" (M varies by {rows})"),
+    };
+    format!("{format} {kind}, {groups}{} x {} x {}{deviation}", shape.m, shape.n, shape.k)
+}

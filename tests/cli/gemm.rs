@@ -1,0 +1,82 @@
+//! `moekit gemm`.
+
+use crate::{assert_refused, json, moekit};
+
+#[test]
+fn explain_tells_the_choice_its_candidates_and_its_waves() {
+    let report = json(&["gemm", "--explain", "4096", "7168", "16384", "--device", "h800"]);
+    assert_eq!(report["device"]["num_sms"], 132);
+    assert_eq!(report["config"], report["candidates"][0]["config"]);
+    assert_eq!(report["config"]["block_k"], 128);
+    assert_eq!(report["config"]["split_k"], 1);
+    assert_eq!(report["estimate"]["bound"], "tensor");
+    let waves = report["estimate"]["num_waves"].as_u64().expect("waves");
+    let ctas = report["config"]["num_sms"].as_u64().expect("CTAs");
+    assert!(waves * ctas >= report["estimate"]["num_tiles"].as_u64().expect("tiles"));
+    let candidates = report["candidates"].as_array().expect("candidates");
+    assert!(candidates.iter().any(|candidate| candidate["verdict"]["rejected"].is_string()));
+    let tensor_us = report["floor"]["tensor_us"].as_f64().expect("a time");
+    assert!(report["estimate"]["time_us"].as_f64().expect("a time") > tensor_us);
+}
+
+#[test]
+fn explain_as_text_says_why() {
+    let masked =
+        ["gemm", "--explain", "16", "4096", "7168", "--layout", "masked", "--groups", "32"];
+    let output = moekit(&masked);
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let parts = [
+        "FP8 masked, 32 groups of 16 x 4096 x 7168",
+        "swapped",
+        "waves",
+        "stages of 128 of K",
+        "bytes of shared memory",
+        "bound by memory",
+        "x floor",
+        "rejected candidates",
+        "another group's",
+        "nothing was measured",
+    ];
+    for part in parts {
+        assert!(text.contains(part), "no `{part}` in:\n{text}");
+    }
+}
+
+#[test]
+fn k_is_cut_on_request_alone() {
+    let explain = ["gemm", "--explain", "16", "2112", "7168"];
+    assert_eq!(json(&explain)["config"]["split_k"], 1);
+    let cut = json(&[&explain[..], &["--split-k", "8"]].concat());
+    assert!(cut["config"]["split_k"].as_u64().expect("parts") > 1);
+}
+
+#[test]
+fn the_model_is_compared_row_by_row() {
+    let report = json(&["gemm", "--model", "h800"]);
+    let rows = report["rows"].as_array().expect("rows");
+    assert_eq!(rows.len(), 28);
+    assert_eq!(rows[0]["published"]["tflops"], 206.0);
+    let errors: Vec<f64> =
+        rows.iter().map(|row| row["error"].as_f64().expect("an error").abs()).collect();
+    let mean = errors.iter().sum::<f64>() / errors.len() as f64;
+    assert!((report["mean_error"].as_f64().expect("a mean") - mean).abs() < 1e-12);
+    let worst = errors.iter().copied().fold(0.0, f64::max);
+    assert_eq!(report["worst_error"].as_f64(), Some(worst));
+}
+
+#[test]
+fn what_cannot_be_multiplied_is_refused() {
+    let cases: [(&[&str], &str); 7] = [
+        (&["--explain", "64", "0", "128"], "`N`"),
+        (&["--explain", "64", "64", "100"], "multiple of 16"),
+        (&["--explain", "64", "64", "144", "--layout", "k-grouped"], "multiple of 128"),
+        (&["--explain", "64", "64", "128", "--groups", "4"], "dense"),
+        (&["--explain", "64", "64", "128", "--split-k", "3"], "--split-k"),
+        (&["--explain", "64", "64", "128", "--device", "a100"], "h100, h800, h200"),
+        (&["--model", "h100"], "h800"),
+    ];
+    for (args, part) in cases {
+        assert_refused(&[&["gemm"], args].concat(), 2, &[part]);
+    }
+    assert_refused(&["gemm"], 2, &["--explain"]);
+}

@@ -1,0 +1,5 @@
+//! Which kernel a matrix product takes.
+
+mod laws;
+mod model;
+mod table;
