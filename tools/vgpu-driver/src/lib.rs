@@ -19,6 +19,7 @@ mod failure;
 mod graph;
 mod handles;
 mod heap;
+mod library;
 mod module;
 mod multicast;
 mod operation;

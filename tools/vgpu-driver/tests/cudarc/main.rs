@@ -9,6 +9,7 @@ mod faults;
 mod graphs;
 mod launches;
 mod layout;
+mod libraries;
 mod managed;
 mod mappings;
 mod memory;
