@@ -1,15 +1,19 @@
-// Where a product's tiles lie in shared memory: src/backend/cuda/gemm/tile.rs has the same sums, and a test compares.
+// Where a product's tiles lie in shared memory: src/backend/cuda/heuristics has the same sums, and a test compares.
 #pragma once
 
 #include "common/bits.cuh"
 
 namespace moekit::layout {
 
+// Stages of a ring at most: so many barriers are there.
+constexpr uint32_t kMaxStages = 16;
+
 // Shape of a CTA's block of D; all that a kernel is specialised on.
 struct GemmTile {
-    uint32_t block_m, block_n;     // tokens, weights
-    uint32_t num_math_warpgroups;  // share the block's 64-row slices of the product's M side
-    bool swaps_operands;           // whether weights are the M side of the product, and tokens the N side
+    uint32_t block_m, block_n;        // tokens, weights
+    uint32_t num_math_warpgroups;     // share the block's 64-row slices of the product's M side
+    bool swaps_operands;              // whether weights are the M side of the product, and tokens the N side
+    bool scales_each_column = false;  // whether B has a scale per column of D, not per 128
 
     MK_HOST_DEVICE constexpr uint32_t num_threads() const { return 128 * (1 + num_math_warpgroups); }
     // Extents of the product that the tensor core sees.
@@ -28,38 +32,37 @@ constexpr uint32_t greatest_common_divisor(uint32_t a, uint32_t b) {
     return b == 0 ? a : greatest_common_divisor(b, a % b);
 }
 
-// Byte offsets from the start of shared memory, which is aligned to 1024.
+// Byte offsets from the start of shared memory, which is aligned to 1024: barriers; D on its way out, if it is BF16;
+// then the stages. NOTE: what a stage needs lies together, at offsets known to the compiler, so that one product finds
+// all of it.
 template <GemmTile kTile>
 struct GemmSmem {
     // Columns of a block that surely share a scale of B, wherever the block starts.
-    static constexpr uint32_t kScaleColumns = greatest_common_divisor(kTile.block_n, 128);
+    static constexpr uint32_t kScaleColumns =
+        kTile.scales_each_column ? 1 : greatest_common_divisor(kTile.block_n, 128);
+    static constexpr uint32_t kNumBScales = kTile.block_n / kScaleColumns;
 
+    static constexpr uint32_t kAlign = 1024;
+    static constexpr uint32_t kBarrierBytes = kMaxStages * 2 * 8;
     static constexpr uint32_t kDBytes = kTile.block_m * kTile.block_n * 2;
     static constexpr uint32_t kABytes = kTile.block_m * kBlockKBytes;
     static constexpr uint32_t kBBytes = kTile.block_n * kBlockKBytes;
-    static constexpr uint32_t kNumBScales = kTile.block_n / kScaleColumns;
     // One FP32 per row of A, then those of B.
-    static constexpr uint32_t kScaleBytes = (kTile.block_m * 4 + kNumBScales * 4 + 15) / 16 * 16;
-    // Full and empty.
-    static constexpr uint32_t kBarrierBytes = 2 * 8;
+    static constexpr uint32_t kScaleBytes = (kTile.block_m + kNumBScales) * 4;
+    static constexpr uint32_t kStageBytes = (kABytes + kBBytes + kScaleBytes + kAlign - 1) / kAlign * kAlign;
 
-    static constexpr uint32_t kD = 0;
-    static constexpr uint32_t kRing = (kDBytes + 1023) / 1024 * 1024;
+    static constexpr uint32_t kRing = (kBarrierBytes + kAlign - 1) / kAlign * kAlign;
 
-    MK_HOST_DEVICE static constexpr uint32_t a(uint32_t stage) { return kRing + stage * kABytes; }
-    MK_HOST_DEVICE static constexpr uint32_t b(uint32_t num_stages, uint32_t stage) {
-        return kRing + num_stages * kABytes + stage * kBBytes;
+    MK_HOST_DEVICE static constexpr uint32_t stage(uint32_t idx) { return kRing + idx * kStageBytes; }
+    MK_HOST_DEVICE static constexpr uint32_t d(uint32_t num_stages) { return stage(num_stages); }
+    MK_HOST_DEVICE static constexpr uint32_t total(uint32_t num_stages, bool has_d) {
+        return d(num_stages) + (has_d ? kDBytes : 0);
     }
-    MK_HOST_DEVICE static constexpr uint32_t scales(uint32_t num_stages, uint32_t stage) {
-        return kRing + num_stages * (kABytes + kBBytes) + stage * kScaleBytes;
-    }
-    MK_HOST_DEVICE static constexpr uint32_t full(uint32_t num_stages, uint32_t stage) {
-        return scales(num_stages, num_stages) + stage * 8;
-    }
-    MK_HOST_DEVICE static constexpr uint32_t empty(uint32_t num_stages, uint32_t stage) {
-        return full(num_stages, num_stages) + stage * 8;
-    }
-    MK_HOST_DEVICE static constexpr uint32_t total(uint32_t num_stages) { return empty(num_stages, num_stages); }
+
+    // Within a stage.
+    static constexpr uint32_t kA = 0;
+    static constexpr uint32_t kB = kABytes;
+    static constexpr uint32_t kScales = kABytes + kBBytes;
 };
 
 }  // namespace moekit::layout

@@ -25,7 +25,7 @@ MK_DEVICE RowRun find_run_per_row(const abi::GemmParams& p, uint32_t row, uint32
     const int32_t group = group_of_row(p, row);
     uint32_t first_other = end;
 #pragma unroll
-    for (uint32_t i = kBlockM / 32; i-- > 0;) {
+    for (uint32_t i = (kBlockM + 31) / 32; i-- > 0;) {
         const uint32_t mine = row + 32 * i + common::lane_idx();
         if (mine < end and group_of_row(p, mine) != group)
             first_other = mine;

@@ -10,6 +10,8 @@ mod dispatch;
 mod dispatch_edges;
 mod gate;
 mod gemm;
+mod gemm_configs;
+mod gemm_groups;
 mod json;
 mod layer;
 #[path = "../common/moe_model.rs"]
@@ -42,7 +44,7 @@ fn stages<B: Backend>() -> Vec<(&'static str, Vec<Case<B>>)> {
         ("combine", combine::cases()),
         ("quant", [quant::cases(), quant_layout::cases()].concat()),
         ("swiglu", swiglu::cases()),
-        ("gemm", gemm::cases()),
+        ("gemm", [gemm::cases(), gemm_groups::cases()].concat()),
         ("layer", layer::cases()),
     ]
 }
@@ -113,7 +115,7 @@ fn cpu_cases(options: &Options) -> Vec<NamedCase> {
 }
 
 /// Stages for which the CUDA backend has no kernel yet: their cases are left out.
-const WITHOUT_CUDA_KERNEL: [&str; 3] = ["dispatch", "combine", "layer"];
+const WITHOUT_CUDA_KERNEL: [&str; 1] = ["layer"];
 
 /// Cases of other stages that need one: products in BF16, and those grouped along K.
 const CASES_WITHOUT_CUDA_KERNEL: [&str; 4] = [
@@ -123,13 +125,18 @@ const CASES_WITHOUT_CUDA_KERNEL: [&str; 4] = [
     "k_grouped_products_are_added_to_d",
 ];
 
-/// The CUDA backend on whatever the driver drives.
+/// The CUDA backend on whatever the driver drives, and its products once more with every compiled kernel.
 fn cuda_cases(cuda: &Cuda, options: &Options) -> Vec<NamedCase> {
     let mut cases = named_cases(&options.backend, cuda, options);
+    for (name, config) in gemm_configs::all() {
+        let prefix = format!("{}-{name}", options.backend);
+        let with_config = named_cases(&prefix, &cuda.with_gemm_config(config), options);
+        cases.extend(with_config.into_iter().filter(|case| case.stage == "gemm"));
+    }
     cases.retain(|case| {
         let is_left_out = |name: &&str| case.name.ends_with(*name);
         !WITHOUT_CUDA_KERNEL.contains(&case.stage)
-            && !CASES_WITHOUT_CUDA_KERNEL.iter().any(is_left_out)
+            && !CASES_WITHOUT_CUDA_KERNEL.iter().any(|name| is_left_out(&name))
     });
     cases
 }

@@ -1,23 +1,32 @@
 //! Matrix products: what the kernels of `csrc/kernels/gemm` are launched with.
 
 mod operands;
-mod tile;
 
 use super::abi::{ClusterShares, GemmParams, RowsKind, RowsParams, TensorMap};
 use super::driver::Launch;
+use super::heuristics::{ChooseOptions, Cluster, GemmConfig, MAX_STAGES, Smem, choose, tiles};
 use super::params::to_u32;
 use super::stages::no_kernel;
 use super::{Cuda, CudaStream};
-use crate::error::Result;
-use crate::gemm::{GemmArgs, GroupRows, GroupedGemmArgs, MaskedGemmArgs, Operands};
+use crate::cost::DeviceSpec;
+use crate::error::{Error, Result};
+use crate::gemm::{
+    GemmArgs, GemmKind, GemmShape, GroupRows, GroupedGemmArgs, KGroupedGemmArgs, KGroupedOperands,
+    MaskedGemmArgs, Operands,
+};
+use crate::moe::quant::GRAN_K;
 use crate::num::ceil_div;
-use crate::tensor::QuantRef;
+use crate::tensor::{Layout, QuantRef, TensorRef};
 use operands::{Output, scales, values_map};
-use tile::{FP8_TILES, GemmTile};
+
+/// Blocks along M that are walked together: with as many along N, of the CTAs that run at once, they take the fewest
+/// rows of A and B from memory.
+const BAND_WIDTH: usize = 12;
 
 const DENSE: &str = "gemm_nt";
 const CONTIGUOUS: &str = "m_grouped_gemm_nt_contiguous";
 const MASKED: &str = "m_grouped_gemm_nt_masked";
+const K_GROUPED: &str = "k_grouped_gemm_nt_contiguous";
 
 pub fn dense(cuda: &Cuda, stream: &CudaStream, args: GemmArgs<'_, Cuda>) -> Result<()> {
     let GemmArgs { operands, mut out } = args;
@@ -27,7 +36,8 @@ pub fn dense(cuda: &Cuda, stream: &CudaStream, args: GemmArgs<'_, Cuda>) -> Resu
         return Ok(());
     }
     let (a, b) = (a.split_rows(1)?, b.split_rows(1)?);
-    let product = Product { op: DENSE, layout: "dense", a, b, rows: all_rows(), num_row_groups: 1 };
+    let product =
+        Product { op: DENSE, kind: GemmKind::Dense, a, b, rows: all_rows(), expected_m: m };
     product.launch(cuda, stream, Output::matrix(&mut out))
 }
 
@@ -46,17 +56,61 @@ pub fn contiguous(cuda: &Cuda, stream: &CudaStream, args: GroupedGemmArgs<'_, Cu
         },
     };
     let a = a.split_rows(1)?;
-    let product = Product { op: CONTIGUOUS, layout: "contiguous", a, b, rows, num_row_groups: 1 };
+    let [num_groups, m] = [b.values.shape()[0], a.values.shape()[1]];
+    let expected_m = ceil_div(m, num_groups.max(1));
+    let product = Product { op: CONTIGUOUS, kind: GemmKind::Contiguous, a, b, rows, expected_m };
     product.launch(cuda, stream, Output::matrix(&mut out))
 }
 
 pub fn masked(cuda: &Cuda, stream: &CudaStream, args: MaskedGemmArgs<'_, Cuda>) -> Result<()> {
     let MaskedGemmArgs { operands, rows, mut out } = args;
     let Operands::Fp8 { a, b } = operands else { return Err(no_kernel(MASKED)) };
-    let [num_row_groups] = rows.masked_m.shape();
+    let expected_m = rows.expected_m;
     let rows = RowsParams { values: rows.masked_m.as_ptr(), kind: RowsKind::Masked, ..all_rows() };
-    let product = Product { op: MASKED, layout: "masked", a, b, rows, num_row_groups };
+    let product = Product { op: MASKED, kind: GemmKind::Masked, a, b, rows, expected_m };
     product.launch(cuda, stream, Output::stack(&mut out))
+}
+
+/// One launch for each group: the host knows their K, and each fills the device.
+pub fn k_grouped(cuda: &Cuda, stream: &CudaStream, args: KGroupedGemmArgs<'_, Cuda>) -> Result<()> {
+    let KGroupedGemmArgs { operands, ks, mut d } = args;
+    let KGroupedOperands::Fp8 { a, b } = operands else { return Err(no_kernel(K_GROUPED)) };
+    let ([_, m, n], [group_stride, ..]) = (d.shape(), d.layout().strides());
+    if m == 0 || n == 0 {
+        return Ok(());
+    }
+    let mut first_k = 0;
+    for (group, &k) in ks.iter().enumerate().filter(|(_, k)| **k > 0) {
+        // SAFETY: `KGroupedGemmArgs` checked that both hold `m` or `n` times the sum of all K.
+        let (a, b) = unsafe { (k_group(&a, [m, k], first_k), k_group(&b, [n, k], first_k)) };
+        first_k += k;
+        let kind = GemmKind::KGrouped;
+        let product = Product { op: K_GROUPED, kind, a, b, rows: all_rows(), expected_m: m };
+        product.launch(cuda, stream, Output::added(&mut d, group * group_stride))?;
+    }
+    Ok(())
+}
+
+/// The group whose K starts at `first_k`, a `[rows, k]` matrix with scales per row, as a stack of one.
+///
+/// # Safety
+///
+/// The operand holds `rows` times `first_k + k` values.
+unsafe fn k_group<'a>(
+    operand: &QuantRef<'a, Cuda, 1>,
+    [rows, k]: [usize; 2],
+    first_k: usize,
+) -> QuantRef<'a, Cuda, 3> {
+    let values = operand.values.as_ptr().wrapping_add(rows * first_k);
+    let scales = operand.scales.as_ptr().wrapping_add(rows * first_k / GRAN_K);
+    let stack = |columns| Layout::row_major([1, rows, columns]);
+    // SAFETY: the caller says that the values are there, and with them the scales, one for each 128.
+    unsafe {
+        QuantRef {
+            values: TensorRef::from_raw(values, stack(k)),
+            scales: TensorRef::from_raw(scales, stack(k / GRAN_K)),
+        }
+    }
 }
 
 fn all_rows() -> RowsParams {
@@ -68,89 +122,96 @@ fn all_rows() -> RowsParams {
     }
 }
 
-/// How a product is launched.
-#[derive(Debug, Clone, Copy)]
-struct GemmConfig {
-    tile: GemmTile,
-    num_stages: usize,
-    cluster_shares: ClusterShares,
-    /// Blocks along M that are walked together.
-    band_width: usize,
-}
-
 /// An FP8 product in any layout of rows.
 struct Product<'a> {
     op: &'static str,
-    /// The layout's part of the kernel's name.
-    layout: &'static str,
+    kind: GemmKind,
     a: QuantRef<'a, Cuda, 3>,
     b: QuantRef<'a, Cuda, 3>,
     rows: RowsParams,
-    /// Stacks of rows that have blocks of their own.
-    num_row_groups: usize,
+    /// Rows of each group that the choice of tile reckons with.
+    expected_m: usize,
 }
 
 impl Product<'_> {
     fn launch(&self, cuda: &Cuda, stream: &CudaStream, out: Output) -> Result<()> {
-        let config = self.config();
-        let name = format!("gemm_fp8_{}_{}", self.layout, config.tile.name());
-        let kernel = cuda.kernel(self.op, &name)?;
-        let num_stages = config.tile.max_stages(kernel.max_dynamic_shared_bytes);
-        let config = GemmConfig { num_stages, ..config };
-        let params = self.params(stream, &config, out)?;
-        let cluster_len = match config.cluster_shares {
-            ClusterShares::Nothing => 1,
-            _ => 2,
+        let config = self.config(cuda, &out)?;
+        let layout = match self.kind {
+            GemmKind::Contiguous => "contiguous",
+            GemmKind::Masked => "masked",
+            GemmKind::Dense => "dense",
+            GemmKind::KGrouped => "k_grouped",
         };
+        let kernel = cuda.kernel(self.op, &format!("gemm_fp8_{layout}_{}", config.tile.name()))?;
+        let params = self.params(stream, &config, out)?;
+        let num_threads = 128 * (1 + config.num_math_warpgroups);
         let launch = Launch {
-            shared_bytes: to_u32(self.op, "num_stages", config.tile.shared_bytes(num_stages))?,
-            cluster_len,
+            shared_bytes: to_u32(self.op, "config", config.smem_bytes)?,
+            cluster_len: config.cluster.num_ctas() as u32,
             overlaps_previous: true,
-            ..Launch::new(self.num_ctas(cuda, &config, cluster_len)?, config.tile.num_threads())
+            ..Launch::new(self.num_ctas(cuda, &config)?, to_u32(self.op, "config", num_threads)?)
         };
         // SAFETY: the arguments' type checked the extents against the tensors, which the caller keeps
         // until the stream has passed.
         unsafe { launch.enqueue(self.op, &stream.driver, kernel, &params) }
     }
 
-    fn config(&self) -> GemmConfig {
-        GemmConfig {
-            tile: FP8_TILES[0],
-            num_stages: 0,
-            cluster_shares: ClusterShares::Nothing,
-            band_width: 16,
+    /// The caller's, if there is such a tile for this product, else the one that is estimated to be fastest.
+    fn config(&self, cuda: &Cuda, out: &Output) -> Result<GemmConfig> {
+        let [num_groups, n, k] = self.b.values.shape();
+        let shape = GemmShape {
+            num_groups: num_groups.max(1),
+            out: out.format(),
+            ..GemmShape::new(self.kind, self.expected_m.max(1), n.max(1), k.max(1))
+        };
+        let has_tile = |it: &GemmConfig| tiles(shape.kind, shape.format).contains(&it.tile);
+        let Some(config) = cuda.gemm_config.filter(has_tile) else {
+            let device = DeviceSpec { num_sms: cuda.num_sms(), ..DeviceSpec::H100_SXM };
+            return Ok(choose(&shape, &device, &ChooseOptions::default())?.config);
+        };
+        // The block below may be another group's, with other weights.
+        if self.kind == GemmKind::Contiguous && config.cluster == Cluster::AlongM {
+            let expected = "a cluster along N, or none, for groups in one matrix";
+            return Err(Error::value(self.op, "config", expected, config.cluster));
         }
-    }
-
-    /// `[m, n]` of each group of rows.
-    fn extents(&self) -> [usize; 2] {
-        [self.a.values.shape()[1], self.b.values.shape()[1]]
+        if !(1..=MAX_STAGES).contains(&config.num_stages) {
+            let expected = format!("a ring of 1 to {MAX_STAGES} stages");
+            return Err(Error::value(self.op, "config", expected, config.num_stages));
+        }
+        let smem_bytes = Smem::new(&config.tile, &shape).bytes(config.num_stages);
+        Ok(GemmConfig { smem_bytes, ..config })
     }
 
     /// As many as the device runs at once and have work, in whole clusters; one at least, for faults in the
     /// layout of rows are told where there is nothing to multiply.
-    fn num_ctas(&self, cuda: &Cuda, config: &GemmConfig, cluster_len: u32) -> Result<u32> {
-        let [m, n] = self.extents();
-        let [span_m, span_n] = match config.cluster_shares {
-            ClusterShares::Nothing => [1, 1],
-            ClusterShares::A => [1, 2],
-            ClusterShares::B => [2, 1],
+    fn num_ctas(&self, cuda: &Cuda, config: &GemmConfig) -> Result<u32> {
+        let [num_row_groups, m, _] = self.a.values.shape();
+        let [_, n, _] = self.b.values.shape();
+        let [span_m, span_n] = match config.cluster {
+            Cluster::Single => [1, 1],
+            Cluster::AlongM => [2, 1],
+            Cluster::AlongN => [1, 2],
         };
         let num_m = ceil_div(ceil_div(m, config.tile.block_m), span_m);
         let num_n = ceil_div(ceil_div(n, config.tile.block_n), span_n);
-        let num_clusters = (self.num_row_groups * num_m * num_n).max(1);
+        let num_clusters = num_row_groups.saturating_mul(num_m).saturating_mul(num_n);
         to_u32(self.op, "d", num_clusters)?;
-        let most = (cuda.num_sms() / cluster_len as usize).max(1);
-        Ok(num_clusters.min(most) as u32 * cluster_len)
+        let cluster_len = config.cluster.num_ctas();
+        let most = (cuda.num_sms() / cluster_len).max(1);
+        to_u32(self.op, "d", num_clusters.clamp(1, most) * cluster_len)
     }
 
     fn params(&self, stream: &CudaStream, config: &GemmConfig, out: Output) -> Result<GemmParams> {
-        let (op, [m, n], tile) = (self.op, self.extents(), config.tile);
-        let [num_groups, _, k] = self.b.values.shape();
-        let rows_of = |rows, is_shared| if is_shared { rows / 2 } else { rows };
-        let a_rows = rows_of(tile.block_m, config.cluster_shares == ClusterShares::A);
-        let b_rows = rows_of(tile.block_n, config.cluster_shares == ClusterShares::B);
-        let d = out.map()?;
+        let (op, tile) = (self.op, config.tile);
+        let [num_groups, n, k] = self.b.values.shape();
+        let [_, m, _] = self.a.values.shape();
+        let (cluster_shares, a_rows, b_rows) = match config.cluster {
+            Cluster::Single => (ClusterShares::Nothing, tile.block_m, tile.block_n),
+            Cluster::AlongM => (ClusterShares::B, tile.block_m, tile.block_n / 2),
+            Cluster::AlongN => (ClusterShares::A, tile.block_m / 2, tile.block_n),
+        };
+        // A warpgroup stores all rows of a swapped tile, or 64 at a time.
+        let d = out.map(tile.block_m.min(64))?;
         Ok(GemmParams {
             a: values_map(op, "a", &self.a.values, a_rows)?,
             b: values_map(op, "b", &self.b.values, b_rows)?,
@@ -165,9 +226,9 @@ impl Product<'_> {
             k: to_u32(op, "k", k)?,
             num_groups: to_u32(op, "b", num_groups)?,
             num_stages: to_u32(op, "num_stages", config.num_stages)?,
-            band_width: to_u32(op, "band_width", config.band_width)?,
+            band_width: to_u32(op, "band_width", BAND_WIDTH)?,
             kind: out.kind(),
-            cluster_shares: config.cluster_shares,
+            cluster_shares,
             stores_by_tma: u32::from(d.is_some()),
             reserved: [0; 5],
         })

@@ -11,6 +11,7 @@ mod faults;
 mod gate;
 mod gemm;
 pub mod heuristics;
+mod host_ep;
 mod kernels;
 mod params;
 mod plan;
@@ -30,8 +31,8 @@ pub use driver::{
     CudaBuffer, CudaEvent, CudaGraph, HandleKind, IpcBuffer, IpcHandle, MemoryHandle, SharedBuffer,
     Swizzle, TensorMap, TensorMapDesc,
 };
+pub use host_ep::CudaSymmetric;
 pub use kernels::{KERNEL_MODULES, KernelModule, NVCC_VERSION};
-pub use stages::CudaSymmetric;
 pub use stream::CudaStream;
 
 /// The CUDA backend on one device. Clones share its context and kernels.
@@ -50,6 +51,7 @@ pub use stream::CudaStream;
 #[derive(Debug, Clone)]
 pub struct Cuda {
     device: Arc<Device>,
+    gemm_config: Option<heuristics::GemmConfig>,
 }
 
 #[derive(Debug)]
@@ -74,6 +76,16 @@ impl Cuda {
         Self::with_context(Context::primary(ordinal)?)
     }
 
+    /// Devices that the driver offers.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`](crate::Error::Unavailable) if there is no driver;
+    /// [`Error::Driver`](crate::Error::Driver) for what the driver refuses.
+    pub fn num_devices() -> Result<usize> {
+        driver::num_devices()
+    }
+
     /// Works in a context that others own; `context` is its `CUcontext`.
     ///
     /// # Errors
@@ -92,7 +104,19 @@ impl Cuda {
     fn with_context(context: Arc<Context>) -> Result<Self> {
         let kernels = Kernels::load(&context)?;
         let num_sms = context.num_sms()?;
-        Ok(Self { device: Arc::new(Device { kernels, context, num_sms }) })
+        let device = Arc::new(Device { kernels, context, num_sms });
+        Ok(Self { device, gemm_config: None })
+    }
+
+    /// The same backend, whose products take this launch rather than the one that is chosen for their shape:
+    /// for tuning, and for tests of every kernel. Those that have no such tile are not concerned; the number
+    /// of SMs and the size of shared memory follow from the product.
+    ///
+    /// A product fails with [`Error::Value`](crate::Error::Value) if the ring or the cluster cannot be, and
+    /// with [`Error::Driver`](crate::Error::Driver) if the device has not the shared memory.
+    #[must_use]
+    pub fn with_gemm_config(&self, config: heuristics::GemmConfig) -> Self {
+        Self { gemm_config: Some(config), ..self.clone() }
     }
 
     /// Enqueues on a stream that others own; `stream` is its `CUstream`.

@@ -103,7 +103,9 @@ impl Value {
                 true => AtomicU64::from_ptr(at.cast()).store(self.value, Ordering::Release),
                 false => AtomicU32::from_ptr(at.cast()).store(self.value as u32, Ordering::Release),
             }
-        })
+        })?;
+        let bytes = if self.is_wide { 8 } else { 4 };
+        Ok(driver()?.memory.initialise(self.address, bytes)?)
     }
 }
 

@@ -4,14 +4,14 @@ use crate::backend::cuda::abi::{self, ScalesIn, StackOut};
 use crate::backend::cuda::params::VECTOR_BYTES;
 use crate::backend::cuda::{Cuda, Swizzle, TensorMap, TensorMapDesc};
 use crate::error::{Error, Result};
-use crate::gemm::GemmOut;
+use crate::gemm::{GemmOut, GemmOutFormat};
 use crate::num::{E4M3, align};
-use crate::tensor::{Dtype, Layout, TensorRef};
+use crate::tensor::{Dtype, Layout, TensorMut, TensorRef};
 
 /// Values of K in a box, which is as wide as the swizzle reaches.
 const BOX_K: usize = 128;
-/// Rows and columns of a box of D.
-const BOX_D: [usize; 2] = [64, 64];
+/// Columns of a box of D, 128 bytes of BF16.
+const BOX_D_COLUMNS: usize = 64;
 
 /// E4M3 `[num_groups, rows, k]` as TMA loads it, `box_rows` rows at a time.
 ///
@@ -64,6 +64,14 @@ impl Output {
         Self::parts(out, layout)
     }
 
+    /// Matrix of a stack of FP32 that starts at element `first`, added to.
+    pub fn added(d: &mut TensorMut<'_, Cuda, f32, 3>, first: usize) -> Self {
+        let ([_, m, n], [_, row, column]) = (d.shape(), d.layout().strides());
+        let layout = Layout::with_strides([1, m, n], [m * row, row, column]);
+        let data = d.as_mut_ptr().wrapping_add(first).cast();
+        Self { data, layout, dtype: Dtype::F32, kind: abi::GemmOut::F32Accumulate }
+    }
+
     fn parts<const R: usize>(out: &mut GemmOut<'_, Cuda, R>, layout: Layout<3>) -> Self {
         let (data, dtype, kind) = match out {
             GemmOut::Bf16(d) => (d.as_mut_ptr().cast(), Dtype::Bf16, abi::GemmOut::Bf16),
@@ -94,13 +102,24 @@ impl Output {
         StackOut { data: self.data.cast(), group_stride, row_stride, is_aligned, reserved: 0 }
     }
 
-    /// D as TMA stores it; none where it cannot, or where the kernels store from registers.
-    pub fn map(&self) -> Result<Option<abi::TensorMap>> {
+    /// The same, as the choice of tile sees it.
+    pub fn format(&self) -> GemmOutFormat {
+        match self.kind {
+            abi::GemmOut::Bf16 => GemmOutFormat::Bf16,
+            abi::GemmOut::F32 => GemmOutFormat::F32,
+            abi::GemmOut::F32Accumulate => GemmOutFormat::F32Accumulate,
+        }
+    }
+
+    /// D as TMA stores it, `box_rows` rows at a time; none where it cannot, or where the kernels store from
+    /// registers.
+    pub fn map(&self, box_rows: usize) -> Result<Option<abi::TensorMap>> {
         if self.dtype != Dtype::Bf16 || !self.is_aligned() {
             return Ok(None);
         }
         let strides = self.strides_bytes();
-        map(self.data, self.layout, self.dtype, strides, BOX_D).map(Some)
+        let map = map(self.data, self.layout, self.dtype, strides, [box_rows, BOX_D_COLUMNS])?;
+        Ok(Some(map))
     }
 }
 

@@ -42,6 +42,12 @@ impl GemmTile {
         if self.mma_m() > WGMMA_M { 2 } else { 1 }
     }
 
+    /// The end of a kernel's name, such as "m128_n192".
+    pub fn name(&self) -> String {
+        let prefix = if self.swap_ab { "swapped_" } else { "" };
+        format!("{prefix}m{}_n{}", self.block_m, self.block_n)
+    }
+
     /// FP32 registers of a thread for sums: those of its part of the tile and, in FP8, those that one
     /// instruction adds up before promotion.
     pub const fn num_accum_registers(&self, format: GemmFormat) -> usize {
@@ -64,7 +70,6 @@ const FP8: &[GemmTile] = &[
     GemmTile::swapped(32, 128),
     GemmTile::swapped(64, 128),
     GemmTile::new(128, 128),
-    GemmTile::new(128, 160),
     GemmTile::new(128, 192),
     GemmTile::new(256, 128),
 ];

@@ -1,6 +1,7 @@
 //! The address space of a process: the memory of its devices and the host memory that they see.
 
 mod region;
+mod replicas;
 
 use std::alloc::{Layout, alloc_zeroed};
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ pub use region::{HostBytes, Span};
 use crate::check::Initial;
 use crate::checks::Checks;
 use region::Backing;
+pub use replicas::Replicas;
 
 /// Device 0's heap starts here: above the windows of the generic address space, below where Linux
 /// places programs and libraries.
@@ -70,6 +72,21 @@ struct Table {
     next: [u64; MAX_DEVICES],
     /// Reserved addresses, counted from their base.
     reserved: u64,
+    /// What `multimem` instructions see, by first address.
+    replicas: BTreeMap<u64, Box<dyn Replicas>>,
+}
+
+impl Table {
+    /// All of the range was reserved, and nothing is mapped there.
+    fn is_free(&self, address: u64, bytes: u64) -> bool {
+        let end = address.saturating_add(bytes);
+        let region = self.regions.range(..end).next_back();
+        let replicas = self.replicas.range(..end).next_back();
+        let is_reserved = address >= RESERVED_BASE && end - RESERVED_BASE <= self.reserved;
+        let is_used = region.is_some_and(|(_, it)| it.end > address)
+            || replicas.is_some_and(|(start, it)| start + it.bytes() > address);
+        bytes > 0 && is_reserved && !is_used
+    }
 }
 
 /// Allocations of all devices of a process.
@@ -183,9 +200,7 @@ impl Memory {
         let bytes = host.bytes();
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         let end = address.saturating_add(bytes);
-        let overlaps = table.regions.range(..end).next_back().is_some_and(|(_, r)| r.end > address);
-        let is_reserved = address >= RESERVED_BASE && end - RESERVED_BASE <= table.reserved;
-        if bytes == 0 || overlaps || !is_reserved {
+        if !table.is_free(address, bytes) {
             return Err(MemoryError::OutOfBounds { address, bytes, hint: String::new() });
         }
         table.freed.retain(|start, stop| *start >= end || *stop <= address);
@@ -351,6 +366,9 @@ fn hint(table: &Table, address: u64) -> String {
         Some(name) => format!(" (`{name}`)"),
         None => String::new(),
     };
+    if let Some(start) = table.replicas_at(address) {
+        return format!(": it is an address of a multicast object, at {start:#x}");
+    }
     if let Some((start, end)) = table.freed.range(..=address).next_back()
         && address < *end
     {

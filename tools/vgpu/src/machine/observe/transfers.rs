@@ -273,6 +273,8 @@ impl Exec<'_, '_> {
         let (number, agent) = (self.warp.number, self.products());
         let Some(check) = &mut self.cluster.check else { return };
         let slot = check.slot(agent);
+        // The warp goes on as one: what a thread then releases includes what the others have read.
+        check.threads[number].meet(u32::MAX);
         check.threads[number].learn(u32::MAX, |seen| seen.generic.add(slot, Known::all(limit)));
     }
 }

@@ -1,0 +1,28 @@
+// The tiles that products in E4M3 are compiled for: src/backend/cuda/heuristics has the same list, and a test compares.
+#pragma once
+
+#include "layout/gemm_smem.cuh"
+
+namespace moekit::kernels {
+
+constexpr layout::GemmTile kM128N128 = {128, 128, 2, false};
+constexpr layout::GemmTile kM128N192 = {128, 192, 2, false};
+constexpr layout::GemmTile kM256N128 = {256, 128, 2, false};
+constexpr layout::GemmTile kSwappedM8N64 = {8, 64, 1, true};
+constexpr layout::GemmTile kSwappedM16N64 = {16, 64, 1, true};
+constexpr layout::GemmTile kSwappedM32N64 = {32, 64, 1, true};
+constexpr layout::GemmTile kSwappedM64N64 = {64, 64, 1, true};
+constexpr layout::GemmTile kSwappedM8N128 = {8, 128, 2, true};
+constexpr layout::GemmTile kSwappedM16N128 = {16, 128, 2, true};
+constexpr layout::GemmTile kSwappedM32N128 = {32, 128, 2, true};
+constexpr layout::GemmTile kSwappedM64N128 = {64, 128, 2, true};
+
+// Groups along K.
+constexpr layout::GemmTile kKGroupedM128N64 = {128, 64, 2, false, true};
+constexpr layout::GemmTile kKGroupedM128N128 = {128, 128, 2, false, true};
+
+constexpr layout::GemmTile kFp8Tiles[] = {kM128N128,       kM128N192,       kM256N128,      kSwappedM8N64,
+                                          kSwappedM16N64,  kSwappedM32N64,  kSwappedM64N64, kSwappedM8N128,
+                                          kSwappedM16N128, kSwappedM32N128, kSwappedM64N128};
+
+}  // namespace moekit::kernels
