@@ -17,6 +17,10 @@ constexpr layout::GemmTile kSwappedM16N128 = {16, 128, 2, true};
 constexpr layout::GemmTile kSwappedM32N128 = {32, 128, 2, true};
 constexpr layout::GemmTile kSwappedM64N128 = {64, 128, 2, true};
 
+// Groups along K.
+constexpr layout::GemmTile kKGroupedM128N64 = {128, 64, 2, false, true};
+constexpr layout::GemmTile kKGroupedM128N128 = {128, 128, 2, false, true};
+
 constexpr layout::GemmTile kFp8Tiles[] = {kM128N128,       kM128N192,       kM256N128,      kSwappedM8N64,
                                           kSwappedM16N64,  kSwappedM32N64,  kSwappedM64N64, kSwappedM8N128,
                                           kSwappedM16N128, kSwappedM32N128, kSwappedM64N128};

@@ -4,17 +4,19 @@ mod operands;
 
 use super::abi::{ClusterShares, GemmParams, RowsKind, RowsParams, TensorMap};
 use super::driver::Launch;
-use super::heuristics::{ChooseOptions, Cluster, GemmConfig, choose};
+use super::heuristics::{ChooseOptions, Cluster, GemmConfig, MAX_STAGES, Smem, choose, tiles};
 use super::params::to_u32;
 use super::stages::no_kernel;
 use super::{Cuda, CudaStream};
 use crate::cost::DeviceSpec;
 use crate::error::{Error, Result};
 use crate::gemm::{
-    GemmArgs, GemmKind, GemmShape, GroupRows, GroupedGemmArgs, MaskedGemmArgs, Operands,
+    GemmArgs, GemmKind, GemmShape, GroupRows, GroupedGemmArgs, KGroupedGemmArgs, KGroupedOperands,
+    MaskedGemmArgs, Operands,
 };
+use crate::moe::quant::GRAN_K;
 use crate::num::ceil_div;
-use crate::tensor::QuantRef;
+use crate::tensor::{Layout, QuantRef, TensorRef};
 use operands::{Output, scales, values_map};
 
 /// Blocks along M that are walked together: with as many along N, of the CTAs that run at once, they take the fewest
@@ -24,6 +26,7 @@ const BAND_WIDTH: usize = 12;
 const DENSE: &str = "gemm_nt";
 const CONTIGUOUS: &str = "m_grouped_gemm_nt_contiguous";
 const MASKED: &str = "m_grouped_gemm_nt_masked";
+const K_GROUPED: &str = "k_grouped_gemm_nt_contiguous";
 
 pub fn dense(cuda: &Cuda, stream: &CudaStream, args: GemmArgs<'_, Cuda>) -> Result<()> {
     let GemmArgs { operands, mut out } = args;
@@ -68,6 +71,48 @@ pub fn masked(cuda: &Cuda, stream: &CudaStream, args: MaskedGemmArgs<'_, Cuda>) 
     product.launch(cuda, stream, Output::stack(&mut out))
 }
 
+/// One launch for each group: the host knows their K, and each fills the device.
+pub fn k_grouped(cuda: &Cuda, stream: &CudaStream, args: KGroupedGemmArgs<'_, Cuda>) -> Result<()> {
+    let KGroupedGemmArgs { operands, ks, mut d } = args;
+    let KGroupedOperands::Fp8 { a, b } = operands else { return Err(no_kernel(K_GROUPED)) };
+    let ([_, m, n], [group_stride, ..]) = (d.shape(), d.layout().strides());
+    if m == 0 || n == 0 {
+        return Ok(());
+    }
+    let mut first_k = 0;
+    for (group, &k) in ks.iter().enumerate().filter(|(_, k)| **k > 0) {
+        // SAFETY: `KGroupedGemmArgs` checked that both hold `m` or `n` times the sum of all K.
+        let (a, b) = unsafe { (k_group(&a, [m, k], first_k), k_group(&b, [n, k], first_k)) };
+        first_k += k;
+        let kind = GemmKind::KGrouped;
+        let product = Product { op: K_GROUPED, kind, a, b, rows: all_rows(), expected_m: m };
+        product.launch(cuda, stream, Output::added(&mut d, group * group_stride))?;
+    }
+    Ok(())
+}
+
+/// The group whose K starts at `first_k`, a `[rows, k]` matrix with scales per row, as a stack of one.
+///
+/// # Safety
+///
+/// The operand holds `rows` times `first_k + k` values.
+unsafe fn k_group<'a>(
+    operand: &QuantRef<'a, Cuda, 1>,
+    [rows, k]: [usize; 2],
+    first_k: usize,
+) -> QuantRef<'a, Cuda, 3> {
+    let values = operand.values.as_ptr().wrapping_add(rows * first_k);
+    let scales = operand.scales.as_ptr().wrapping_add(rows * first_k / GRAN_K);
+    let stack = |columns| Layout::row_major([1, rows, columns]);
+    // SAFETY: the caller says that the values are there, and with them the scales, one for each 128.
+    unsafe {
+        QuantRef {
+            values: TensorRef::from_raw(values, stack(k)),
+            scales: TensorRef::from_raw(scales, stack(k / GRAN_K)),
+        }
+    }
+}
+
 fn all_rows() -> RowsParams {
     RowsParams {
         values: std::ptr::null(),
@@ -94,7 +139,8 @@ impl Product<'_> {
         let layout = match self.kind {
             GemmKind::Contiguous => "contiguous",
             GemmKind::Masked => "masked",
-            GemmKind::Dense | GemmKind::KGrouped => "dense",
+            GemmKind::Dense => "dense",
+            GemmKind::KGrouped => "k_grouped",
         };
         let kernel = cuda.kernel(self.op, &format!("gemm_fp8_{layout}_{}", config.tile.name()))?;
         let params = self.params(stream, &config, out)?;
@@ -110,24 +156,30 @@ impl Product<'_> {
         unsafe { launch.enqueue(self.op, &stream.driver, kernel, &params) }
     }
 
-    /// The caller's, else the one that is estimated to be fastest.
+    /// The caller's, if there is such a tile for this product, else the one that is estimated to be fastest.
     fn config(&self, cuda: &Cuda, out: &Output) -> Result<GemmConfig> {
-        if let Some(config) = cuda.gemm_config {
-            // The block below may be another group's, with other weights.
-            if self.kind == GemmKind::Contiguous && config.cluster == Cluster::AlongM {
-                let expected = "a cluster along N, or none, for groups in one matrix";
-                return Err(Error::value(self.op, "config", expected, config.cluster));
-            }
-            return Ok(config);
-        }
         let [num_groups, n, k] = self.b.values.shape();
         let shape = GemmShape {
             num_groups: num_groups.max(1),
             out: out.format(),
             ..GemmShape::new(self.kind, self.expected_m.max(1), n.max(1), k.max(1))
         };
-        let device = DeviceSpec { num_sms: cuda.num_sms(), ..DeviceSpec::H100_SXM };
-        Ok(choose(&shape, &device, &ChooseOptions::default())?.config)
+        let has_tile = |it: &GemmConfig| tiles(shape.kind, shape.format).contains(&it.tile);
+        let Some(config) = cuda.gemm_config.filter(has_tile) else {
+            let device = DeviceSpec { num_sms: cuda.num_sms(), ..DeviceSpec::H100_SXM };
+            return Ok(choose(&shape, &device, &ChooseOptions::default())?.config);
+        };
+        // The block below may be another group's, with other weights.
+        if self.kind == GemmKind::Contiguous && config.cluster == Cluster::AlongM {
+            let expected = "a cluster along N, or none, for groups in one matrix";
+            return Err(Error::value(self.op, "config", expected, config.cluster));
+        }
+        if !(1..=MAX_STAGES).contains(&config.num_stages) {
+            let expected = format!("a ring of 1 to {MAX_STAGES} stages");
+            return Err(Error::value(self.op, "config", expected, config.num_stages));
+        }
+        let smem_bytes = Smem::new(&config.tile, &shape).bytes(config.num_stages);
+        Ok(GemmConfig { smem_bytes, ..config })
     }
 
     /// As many as the device runs at once and have work, in whole clusters; one at least, for faults in the

@@ -97,10 +97,10 @@ impl Backend for Cuda {
 
     fn k_grouped_gemm_nt_contiguous(
         &self,
-        _: &CudaStream,
-        _: KGroupedGemmArgs<'_, Self>,
+        stream: &CudaStream,
+        args: KGroupedGemmArgs<'_, Self>,
     ) -> Result<()> {
-        Err(no_kernel("k_grouped_gemm_nt_contiguous"))
+        gemm::k_grouped(self, stream, args)
     }
 
     fn gate(&self, stream: &CudaStream, args: GateArgs<'_, Self>) -> Result<()> {

@@ -65,6 +65,8 @@ impl Value {
             let reason = format!("{bytes} bytes at {:#x} for a value", self.address);
             return Err(Failure::new(Status::ILLEGAL_ADDRESS, reason));
         }
+        // It is written here, or by somebody who is waited for.
+        driver()?.memory.initialise(self.address, bytes)?;
         Ok(access(span.as_mut_ptr()))
     }
 

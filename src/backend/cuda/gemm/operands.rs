@@ -6,7 +6,7 @@ use crate::backend::cuda::{Cuda, Swizzle, TensorMap, TensorMapDesc};
 use crate::error::{Error, Result};
 use crate::gemm::{GemmOut, GemmOutFormat};
 use crate::num::{E4M3, align};
-use crate::tensor::{Dtype, Layout, TensorRef};
+use crate::tensor::{Dtype, Layout, TensorMut, TensorRef};
 
 /// Values of K in a box, which is as wide as the swizzle reaches.
 const BOX_K: usize = 128;
@@ -62,6 +62,14 @@ impl Output {
     pub fn stack(out: &mut GemmOut<'_, Cuda, 3>) -> Self {
         let layout = out.layout();
         Self::parts(out, layout)
+    }
+
+    /// Matrix of a stack of FP32 that starts at element `first`, added to.
+    pub fn added(d: &mut TensorMut<'_, Cuda, f32, 3>, first: usize) -> Self {
+        let ([_, m, n], [_, row, column]) = (d.shape(), d.layout().strides());
+        let layout = Layout::with_strides([1, m, n], [m * row, row, column]);
+        let data = d.as_mut_ptr().wrapping_add(first).cast();
+        Self { data, layout, dtype: Dtype::F32, kind: abi::GemmOut::F32Accumulate }
     }
 
     fn parts<const R: usize>(out: &mut GemmOut<'_, Cuda, R>, layout: Layout<3>) -> Self {

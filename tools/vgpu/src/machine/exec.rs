@@ -114,6 +114,15 @@ impl<'g> Exec<'g, '_> {
                 self.end_turn(pc, mask);
                 return Ok((executed, false));
             }
+            if !watched {
+                let end = stop.min(pc + (quantum - executed));
+                let passed = self.run_rows(pc, end, mask);
+                if passed > 0 {
+                    pc += passed;
+                    executed += passed;
+                    continue;
+                }
+            }
             let inst = &kernel.code[pc as usize];
             executed += 1;
             self.grid.executed[pc as usize] += 1;
@@ -197,6 +206,27 @@ impl<'g> Exec<'g, '_> {
                 }
             }
         }
+    }
+
+    /// Runs rows of the table without a guard from `first` on, up to `end`, and returns how many.
+    #[inline]
+    fn run_rows(&mut self, first: u32, end: u32, mask: u32) -> u32 {
+        let kernel = self.kernel;
+        let end = (end as usize).min(kernel.code.len());
+        let first = first as usize;
+        let registers = self.warp.registers.as_mut_ptr();
+        let counts = &mut self.grid.executed[first..end];
+        let mut passed = 0;
+        for (inst, count) in kernel.code[first..end].iter().zip(counts) {
+            let (Op::Map(run), None) = (inst.op, inst.guard) else { break };
+            let operands = kernel.operands[inst.operands as usize..].as_ptr().cast::<u32>();
+            // SAFETY: the loader matched the registers' classes with the row's, the allocator placed
+            // them in the file, and `Row::run` chose by the processor.
+            unsafe { run(registers, operands, mask) };
+            *count += 1;
+            passed += 1;
+        }
+        passed
     }
 
     fn stands_at(&self, pc: u32) -> bool {

@@ -22,6 +22,7 @@ mod products;
 mod registers;
 mod report;
 mod tally;
+mod team;
 mod tensor;
 mod transfer;
 mod warp;
