@@ -136,7 +136,7 @@ fn cuda_cases(cuda: &Cuda, options: &Options) -> Vec<NamedCase> {
     cases.retain(|case| {
         let is_left_out = |name: &&str| case.name.ends_with(*name);
         !WITHOUT_CUDA_KERNEL.contains(&case.stage)
-            && !CASES_WITHOUT_CUDA_KERNEL.iter().any(|name| is_left_out(&name))
+            && !CASES_WITHOUT_CUDA_KERNEL.iter().any(is_left_out)
     });
     cases
 }
