@@ -1,6 +1,8 @@
 //! A device with one module, for tests.
 #![allow(dead_code)]
 
+pub mod asynchronous;
+pub mod machine;
 pub mod wgmma;
 
 use std::sync::Arc;

@@ -101,25 +101,29 @@ impl Factors {
         self.wide_a.resize(self.a.len() * 4 / (LANES / 2), Half([0.0; LANES / 2]));
         let rows = self.a.as_chunks::<4>().0.chunks_exact(ROWS * quads);
         for (rows, vectors) in rows.zip(self.wide_a.chunks_exact_mut(ROWS * quads)) {
-            for (quad, vectors) in vectors.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
-                for quarter in 0..4 {
-                    let four = std::array::from_fn(|i| &rows[(quarter * 4 + i) * quads + quad]);
-                    for (step, half) in spread(four).into_iter().enumerate() {
+            for quarter in 0..4 {
+                let four: [_; 4] =
+                    std::array::from_fn(|i| &rows[(quarter * 4 + i) * quads..][..quads]);
+                for (quad, vectors) in vectors.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
+                    let halves = spread(std::array::from_fn(|i| &four[i][quad]));
+                    for (step, half) in halves.into_iter().enumerate() {
                         vectors[4 * step + quarter] = half;
                     }
                 }
             }
         }
-        self.narrow_b.clear();
-        for columns in self.b.as_chunks::<4>().0.chunks(COLUMNS * quads) {
+        self.narrow_b.resize(n.div_ceil(COLUMNS) * quads * 4, [[0.0; 4]; 4]);
+        let columns = self.b.as_chunks::<4>().0.chunks(COLUMNS * quads);
+        for (columns, steps) in columns.zip(self.narrow_b.chunks_exact_mut(4 * quads)) {
             // The second eight columns may be missing.
             let count = columns.len() / quads;
-            for quad in 0..quads {
-                let quadruples = std::array::from_fn(|i| {
-                    let column = |at: usize| at / 2 * 8 % count + at % 2 + 2 * i;
-                    std::array::from_fn(|at| &columns[column(at) * quads + quad])
-                });
-                self.narrow_b.extend_from_slice(&transpose(quadruples));
+            let all: [[_; 4]; 4] = std::array::from_fn(|i| {
+                let column = |at: usize| at / 2 * 8 % count + at % 2 + 2 * i;
+                std::array::from_fn(|at| &columns[column(at) * quads..][..quads])
+            });
+            for (quad, steps) in steps.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+                *steps =
+                    transpose(std::array::from_fn(|i| std::array::from_fn(|at| &all[i][at][quad])));
             }
         }
     }
