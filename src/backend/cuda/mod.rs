@@ -76,6 +76,16 @@ impl Cuda {
         Self::with_context(Context::primary(ordinal)?)
     }
 
+    /// Devices that the driver offers.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`](crate::Error::Unavailable) if there is no driver;
+    /// [`Error::Driver`](crate::Error::Driver) for what the driver refuses.
+    pub fn num_devices() -> Result<usize> {
+        driver::num_devices()
+    }
+
     /// Works in a context that others own; `context` is its `CUcontext`.
     ///
     /// # Errors

@@ -300,9 +300,9 @@ fn shape(kernel: &Kernel, launch: &Launch) -> Result<Shape, LaunchError> {
         asynchrony,
         checks,
         truncates_fp8: launch.truncates_fp8,
+        host_threads: launch.host_threads,
         counts: launch.counts,
         front: launch.front.clone(),
         dependents: launch.dependents.clone(),
-        host_threads: launch.host_threads,
     })
 }

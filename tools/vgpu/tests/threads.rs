@@ -3,7 +3,7 @@
 mod support;
 
 use support::{Gpu, launch};
-use vgpu::{Asynchrony, Launch, LaunchError};
+use vgpu::{Asynchrony, Checks, Launch, LaunchError};
 
 /// Blocks of 64 threads do `body` with their block's number in `%b` and 1 in `%one` after 4000 turns of
 /// a loop, so that the launch is worth several threads.
@@ -19,7 +19,10 @@ fn kernel(body: &str) -> String {
 
 fn shape(blocks: u32, params: &[u64], host_threads: usize, mode: Asynchrony) -> Launch {
     let asynchrony = Some(mode);
-    Launch { host_threads, asynchrony, fuel: 200_000_000, ..launch(blocks, 64, params) }
+    // Only without checkers and counts do clusters leave the launch's own thread.
+    let checks = Some(Checks::NONE);
+    let shape = launch(blocks, 64, params);
+    Launch { host_threads, asynchrony, checks, counts: false, fuel: 200_000_000, ..shape }
 }
 
 const MODES: [Asynchrony; 3] = [Asynchrony::Earliest, Asynchrony::Latest, Asynchrony::Random(5)];

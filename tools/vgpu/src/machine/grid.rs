@@ -50,14 +50,14 @@ pub(crate) struct Shape {
     pub asynchrony: Asynchrony,
     pub checks: Checks,
     pub truncates_fp8: bool,
+    /// Host threads that clusters may be spread over.
+    pub host_threads: usize,
     /// Movements are counted.
     pub counts: bool,
     /// The end of the grid in front, if this one may begin before it.
     pub front: Option<GridEnd>,
     /// How the grid behind begins.
     pub dependents: Option<Dependents>,
-    /// Host threads that clusters may be spread over.
-    pub host_threads: usize,
 }
 
 /// The allocations as of the last look.

@@ -44,6 +44,7 @@ impl Queue {
         (number < self.total).then_some(number)
     }
 
+    /// Clusters that have not begun.
     pub(super) fn num_left(&self) -> u64 {
         self.total.saturating_sub(self.next.load(Ordering::Relaxed))
     }
@@ -75,17 +76,17 @@ impl<'g> Grid<'g> {
         Ok(())
     }
 
-    /// Host threads for the launch. A random run must replay, text, checks and counts must come in order, and
-    /// launches that overlap wait for each other as wholes: those stay on one.
+    /// Host threads for the launch. One if a run must replay, be checked or be counted by place, if text
+    /// must come in order, and if the grids before and behind overlap.
     fn num_threads(&self) -> usize {
         let prints = |op: &Op| matches!(op, Op::Printf);
-        let is_random = matches!(self.shape.asynchrony, Asynchrony::Random(_));
         let shape = self.shape;
-        let is_watched = shape.checks != Checks::NONE || shape.counts;
+        let is_random = matches!(shape.asynchrony, Asynchrony::Random(_));
         let overlaps = shape.front.is_some() || shape.dependents.is_some();
+        let is_watched = shape.checks != Checks::NONE || shape.counts;
         if is_random
-            || is_watched
             || overlaps
+            || is_watched
             || self.kernel.code.iter().any(|inst| prints(&inst.op))
         {
             return 1;

@@ -1,7 +1,7 @@
 //! mbarriers, for the checkers.
 
 use super::Space as Where;
-use super::memory::same_address;
+use super::same_address;
 use crate::check::{Agent, Mark, Mbarrier, Nature};
 use crate::checks::Checks;
 use crate::fault::FaultKind;

@@ -1,9 +1,8 @@
 //! Loads, stores and atomics, for the checkers.
 
-use super::Space as Where;
-use crate::check::{Access, Conflict, EVERY_LANE, Mark, Nature, Strong, Wrong};
+use super::{Space as Where, same_address};
+use crate::check::{Access, Conflict, Mark, Nature, Strong};
 use crate::checks::Checks;
-use crate::fault::FaultKind;
 use crate::machine::exec::Exec;
 use crate::machine::pointers::Kind;
 use crate::machine::{Trap, lanes_of};
@@ -13,14 +12,14 @@ use crate::program::inst::{self, Scope, Semantics};
 
 /// A memory instruction that is looked at.
 #[derive(Clone, Copy)]
-struct Looked<'i> {
-    inst: &'i Inst,
-    access: &'i inst::Access,
-    kind: Kind,
-    bytes: u64,
-    nature: Nature,
-    checks: Checks,
-    active: u32,
+pub(super) struct Looked<'i> {
+    pub inst: &'i Inst,
+    pub access: &'i inst::Access,
+    pub kind: Kind,
+    pub bytes: u64,
+    pub nature: Nature,
+    pub checks: Checks,
+    pub active: u32,
 }
 
 impl Exec<'_, '_> {
@@ -277,47 +276,6 @@ impl Exec<'_, '_> {
         done.map_err(|conflict| self.conflict(&conflict, describe(place, kind), place, bytes, lane))
     }
 
-    /// Remembers a write that was found to do no harm.
-    pub(super) fn overwrite(&mut self, place: Where, bytes: u64, lane: usize, writer: u8) {
-        let Some(mark) = self.mark(lane, Nature::Weak) else { return };
-        let mark = Mark { lane: writer, ..mark };
-        let _ = self.apply(mark, Checks::NONE, true, place, bytes, 1 << lane);
-    }
-
-    /// Bytes that are read must have been written; those that are written have been from now on.
-    fn look_at_values(
-        &mut self,
-        place: Where,
-        bytes: u64,
-        kind: Kind,
-        is_copied: bool,
-        lane: usize,
-    ) -> Result<(), Trap> {
-        let initial = match (place, &self.cluster.check) {
-            (Where::Shared(at), Some(check)) => {
-                Some((&check.initial[(at >> 24) as usize], u64::from(at & 0x00ff_ffff)))
-            }
-            (Where::Global(at), _) => self
-                .grid
-                .view
-                .region(at, bytes)
-                .and_then(|it| it.initial().map(|initial| (initial, at - it.start))),
-            _ => None,
-        };
-        let Some((initial, from)) = initial else { return Ok(()) };
-        if kind == Kind::Write {
-            initial.set(from, bytes);
-            return Ok(());
-        }
-        let missing = if is_copied { None } else { initial.missing(from, bytes) };
-        let Some(missing) = missing else { return Ok(()) };
-        let access = describe(place, kind);
-        let address = place.address();
-        let hint = self.hint(place.plus(missing - from));
-        let kind = FaultKind::Uninitialised { access, address, bytes, hint };
-        Err(Trap::new(kind, lane as u32))
-    }
-
     /// Compares an access with earlier ones, and remembers it.
     pub(super) fn compare(
         &mut self,
@@ -391,77 +349,6 @@ impl Exec<'_, '_> {
             false => locations.read(threads, lanes, &access),
         }
     }
-
-    /// A store that changes nothing does no harm: the bytes are there already, or another thread of the
-    /// same instruction stores the same. Returns who is to be remembered for it.
-    fn writes_the_same(
-        &mut self,
-        looked: &Looked<'_>,
-        addresses: &[u64; LANES],
-        lane: usize,
-        conflict: &Conflict,
-    ) -> Option<u8> {
-        let Conflict { wrong, earlier, earlier_writes, .. } = *conflict;
-        let both_write = earlier_writes && looked.kind == Kind::Write;
-        if wrong != Wrong::Unordered || !both_write || earlier.nature != Nature::Weak {
-            return None;
-        }
-        let check = self.cluster.check.as_ref();
-        let is_this_instruction = check.is_some_and(|check| {
-            earlier.cluster == check.number
-                && usize::from(earlier.slot) == self.warp.number
-                && earlier.clock == check.threads[self.warp.number].clock()
-                && earlier.pc == self.pc
-        });
-        // A lane before this one that stored to the same address.
-        let before = looked.active & earlier.lanes(looked.bytes) & !(u32::MAX << lane);
-        let other = lanes_of(before).find(|other| addresses[*other] == addresses[lane]);
-        let value = |lane: usize, element: usize| {
-            let source = self.used(looked.inst, 1 + element);
-            let value = self.warp.registers.get(looked.access.class, source, lane).to_le_bytes();
-            let mut kept = [0; 16];
-            let width = usize::from(looked.access.bytes);
-            kept[..width].copy_from_slice(&value[..width]);
-            kept
-        };
-        let elements = 0..usize::from(looked.access.vector);
-        if let Some(other) = other.filter(|_| is_this_instruction) {
-            let mut all = elements.into_iter();
-            return all.all(|i| value(lane, i) == value(other, i)).then_some(EVERY_LANE);
-        }
-        let width = usize::from(looked.access.bytes);
-        let new: Vec<u8> = elements.flat_map(|i| value(lane, i)[..width].to_vec()).collect();
-        let old = self.bytes_at(looked.access.space, addresses[lane], looked.bytes, lane)?;
-        (old == new).then_some(lane as u8)
-    }
-
-    /// Bytes in memory.
-    fn bytes_at(
-        &mut self,
-        space: inst::Space,
-        address: u64,
-        bytes: u64,
-        lane: usize,
-    ) -> Option<Vec<u8>> {
-        let at = self.pointer(space, address, bytes, Kind::Read, lane).ok()?;
-        // SAFETY: `pointer` checked the bounds.
-        Some(unsafe { std::slice::from_raw_parts(at, bytes as usize) }.to_vec())
-    }
-}
-
-/// Lanes by their address: the first, and all that have the same.
-pub(super) fn same_address(
-    addresses: &[u64; LANES],
-    active: u32,
-) -> impl Iterator<Item = (usize, u32)> {
-    let mut left = active;
-    std::iter::from_fn(move || {
-        let first = lanes_of(left).next()?;
-        let same = lanes_of(left).filter(|lane| addresses[*lane] == addresses[first]);
-        let same = same.fold(0, |mask, lane| mask | 1 << lane);
-        left &= !same;
-        Some((first, same))
-    })
 }
 
 /// How an access is remembered.
@@ -474,7 +361,7 @@ fn nature(access: &inst::Access, kind: Kind) -> Nature {
     }
 }
 
-fn describe(place: Where, kind: Kind) -> String {
+pub(super) fn describe(place: Where, kind: Kind) -> String {
     let space = match place {
         Where::Shared(_) => "shared",
         Where::Global(_) => "global",
