@@ -6,14 +6,13 @@ mod tile;
 use super::abi::{ClusterShares, GemmParams, RowsKind, RowsParams, TensorMap};
 use super::driver::Launch;
 use super::params::to_u32;
-use super::stages::no_kernel;
 use super::{Cuda, CudaStream};
 use crate::error::Result;
-use crate::gemm::{GemmArgs, GroupRows, GroupedGemmArgs, MaskedGemmArgs, Operands};
-use crate::num::ceil_div;
-use crate::tensor::QuantRef;
-use operands::{Output, scales, values_map};
-use tile::{FP8_TILES, GemmTile};
+use crate::gemm::{GemmArgs, GemmFormat, GroupRows, GroupedGemmArgs, MaskedGemmArgs, Operands};
+use crate::num::{bf16, ceil_div};
+use crate::tensor::{QuantRef, TensorRef};
+use operands::{Operand, Output};
+use tile::{BF16_TILES, FP8_TILES, GemmTile};
 
 const DENSE: &str = "gemm_nt";
 const CONTIGUOUS: &str = "m_grouped_gemm_nt_contiguous";
@@ -21,19 +20,20 @@ const MASKED: &str = "m_grouped_gemm_nt_masked";
 
 pub fn dense(cuda: &Cuda, stream: &CudaStream, args: GemmArgs<'_, Cuda>) -> Result<()> {
     let GemmArgs { operands, mut out } = args;
-    let Operands::Fp8 { a, b } = operands else { return Err(no_kernel(DENSE)) };
     let [m, n] = out.layout().shape();
     if m == 0 || n == 0 {
         return Ok(());
     }
-    let (a, b) = (a.split_rows(1)?, b.split_rows(1)?);
+    let [a, b] = match operands {
+        Operands::Fp8 { a, b } => scaled(a.split_rows(1)?, b.split_rows(1)?),
+        Operands::Bf16 { a, b } => unscaled(a.split_rows(1)?, b.split_rows(1)?),
+    };
     let product = Product { op: DENSE, layout: "dense", a, b, rows: all_rows(), num_row_groups: 1 };
     product.launch(cuda, stream, Output::matrix(&mut out))
 }
 
 pub fn contiguous(cuda: &Cuda, stream: &CudaStream, args: GroupedGemmArgs<'_, Cuda>) -> Result<()> {
     let GroupedGemmArgs { operands, rows, mut out } = args;
-    let Operands::Fp8 { a, b } = operands else { return Err(no_kernel(CONTIGUOUS)) };
     let rows = match rows {
         GroupRows::PerRow(grouped_layout) => {
             RowsParams { values: grouped_layout.as_ptr(), kind: RowsKind::PerRow, ..all_rows() }
@@ -45,18 +45,35 @@ pub fn contiguous(cuda: &Cuda, stream: &CudaStream, args: GroupedGemmArgs<'_, Cu
             num_experts: to_u32(CONTIGUOUS, "b", num_recv.shape()[0])?,
         },
     };
-    let a = a.split_rows(1)?;
+    let [a, b] = match operands {
+        Operands::Fp8 { a, b } => scaled(a.split_rows(1)?, b),
+        Operands::Bf16 { a, b } => unscaled(a.split_rows(1)?, b),
+    };
     let product = Product { op: CONTIGUOUS, layout: "contiguous", a, b, rows, num_row_groups: 1 };
     product.launch(cuda, stream, Output::matrix(&mut out))
 }
 
 pub fn masked(cuda: &Cuda, stream: &CudaStream, args: MaskedGemmArgs<'_, Cuda>) -> Result<()> {
     let MaskedGemmArgs { operands, rows, mut out } = args;
-    let Operands::Fp8 { a, b } = operands else { return Err(no_kernel(MASKED)) };
+    let [a, b] = match operands {
+        Operands::Fp8 { a, b } => scaled(a, b),
+        Operands::Bf16 { a, b } => unscaled(a, b),
+    };
     let [num_row_groups] = rows.masked_m.shape();
     let rows = RowsParams { values: rows.masked_m.as_ptr(), kind: RowsKind::Masked, ..all_rows() };
     let product = Product { op: MASKED, layout: "masked", a, b, rows, num_row_groups };
     product.launch(cuda, stream, Output::stack(&mut out))
+}
+
+fn scaled<'a>(a: QuantRef<'a, Cuda, 3>, b: QuantRef<'a, Cuda, 3>) -> [Operand<'a>; 2] {
+    [Operand::fp8("a", a), Operand::fp8("b", b)]
+}
+
+fn unscaled<'a>(
+    a: TensorRef<'a, Cuda, bf16, 3>,
+    b: TensorRef<'a, Cuda, bf16, 3>,
+) -> [Operand<'a>; 2] {
+    [Operand::bf16("a", a), Operand::bf16("b", b)]
 }
 
 fn all_rows() -> RowsParams {
@@ -78,13 +95,13 @@ struct GemmConfig {
     band_width: usize,
 }
 
-/// An FP8 product in any layout of rows.
+/// A product in any layout of rows.
 struct Product<'a> {
     op: &'static str,
     /// The layout's part of the kernel's name.
     layout: &'static str,
-    a: QuantRef<'a, Cuda, 3>,
-    b: QuantRef<'a, Cuda, 3>,
+    a: Operand<'a>,
+    b: Operand<'a>,
     rows: RowsParams,
     /// Stacks of rows that have blocks of their own.
     num_row_groups: usize,
@@ -93,8 +110,7 @@ struct Product<'a> {
 impl Product<'_> {
     fn launch(&self, cuda: &Cuda, stream: &CudaStream, out: Output) -> Result<()> {
         let config = self.config();
-        let name = format!("gemm_fp8_{}_{}", self.layout, config.tile.name());
-        let kernel = cuda.kernel(self.op, &name)?;
+        let kernel = cuda.kernel(self.op, &config.tile.kernel_name(self.layout))?;
         let num_stages = config.tile.max_stages(kernel.max_dynamic_shared_bytes);
         let config = GemmConfig { num_stages, ..config };
         let params = self.params(stream, &config, out)?;
@@ -115,7 +131,10 @@ impl Product<'_> {
 
     fn config(&self) -> GemmConfig {
         GemmConfig {
-            tile: FP8_TILES[0],
+            tile: match self.a.format() {
+                GemmFormat::Fp8 => FP8_TILES[0],
+                GemmFormat::Bf16 => BF16_TILES[0],
+            },
             num_stages: 0,
             cluster_shares: ClusterShares::Nothing,
             band_width: 16,
@@ -124,7 +143,7 @@ impl Product<'_> {
 
     /// `[m, n]` of each group of rows.
     fn extents(&self) -> [usize; 2] {
-        [self.a.values.shape()[1], self.b.values.shape()[1]]
+        [self.a.shape()[1], self.b.shape()[1]]
     }
 
     /// As many as the device runs at once and have work, in whole clusters; one at least, for faults in the
@@ -146,17 +165,17 @@ impl Product<'_> {
 
     fn params(&self, stream: &CudaStream, config: &GemmConfig, out: Output) -> Result<GemmParams> {
         let (op, [m, n], tile) = (self.op, self.extents(), config.tile);
-        let [num_groups, _, k] = self.b.values.shape();
+        let [num_groups, _, k] = self.b.shape();
         let rows_of = |rows, is_shared| if is_shared { rows / 2 } else { rows };
         let a_rows = rows_of(tile.block_m, config.cluster_shares == ClusterShares::A);
         let b_rows = rows_of(tile.block_n, config.cluster_shares == ClusterShares::B);
         let d = out.map()?;
         Ok(GemmParams {
-            a: values_map(op, "a", &self.a.values, a_rows)?,
-            b: values_map(op, "b", &self.b.values, b_rows)?,
+            a: self.a.map(op, a_rows)?,
+            b: self.b.map(op, b_rows)?,
             d: d.unwrap_or(TensorMap { words: [0; 16] }),
-            a_scales: scales(&self.a.scales),
-            b_scales: scales(&self.b.scales),
+            a_scales: self.a.scales(),
+            b_scales: self.b.scales(),
             out: out.params(),
             rows: self.rows,
             faults: stream.fault_sink(),

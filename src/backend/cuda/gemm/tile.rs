@@ -1,6 +1,8 @@
 //! The compiled tiles, and how their shared memory is divided: `csrc/layout/gemm_smem.cuh` has the same
 //! sums, and a test compares.
 
+use crate::gemm::GemmFormat;
+
 /// Shape of a CTA's block of D; all that a kernel is specialised on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GemmTile {
@@ -12,6 +14,8 @@ pub struct GemmTile {
     pub num_math_warpgroups: usize,
     /// Whether weights are the M side of the tensor core's products, and tokens their N side.
     pub swaps_operands: bool,
+    /// Format of A and B.
+    pub format: GemmFormat,
 }
 
 /// Bytes of K in a stage.
@@ -20,19 +24,29 @@ const BLOCK_K_BYTES: usize = 128;
 pub const MAX_STAGES: usize = 16;
 
 /// Every tile that `csrc/instances` compiles for FP8, in each layout.
-pub const FP8_TILES: [GemmTile; 1] =
-    [GemmTile { block_m: 128, block_n: 128, num_math_warpgroups: 2, swaps_operands: false }];
+pub const FP8_TILES: [GemmTile; 1] = [GemmTile::new(GemmFormat::Fp8, 128, 128)];
+
+/// Every tile that `csrc/instances` compiles for BF16, in each layout.
+pub const BF16_TILES: [GemmTile; 1] = [GemmTile::new(GemmFormat::Bf16, 128, 128)];
 
 impl GemmTile {
+    const fn new(format: GemmFormat, block_m: usize, block_n: usize) -> Self {
+        Self { block_m, block_n, num_math_warpgroups: 2, swaps_operands: false, format }
+    }
+
     /// Threads of a CTA.
     pub const fn num_threads(&self) -> u32 {
         128 * (1 + self.num_math_warpgroups as u32)
     }
 
-    /// The end of the kernel's name, such as "m128_n64".
-    pub fn name(&self) -> String {
-        let prefix = if self.swaps_operands { "swapped_" } else { "" };
-        format!("{prefix}m{}_n{}", self.block_m, self.block_n)
+    /// The kernel's name in a layout of rows, such as "gemm_fp8_dense_m128_n64".
+    pub fn kernel_name(&self, layout: &str) -> String {
+        let format = match self.format {
+            GemmFormat::Fp8 => "fp8",
+            GemmFormat::Bf16 => "bf16",
+        };
+        let swapped = if self.swaps_operands { "swapped_" } else { "" };
+        format!("gemm_{format}_{layout}_{swapped}m{}_n{}", self.block_m, self.block_n)
     }
 
     /// Shared memory of a CTA whose ring has this many stages.
@@ -41,7 +55,10 @@ impl GemmTile {
         let d_bytes = (self.block_m * self.block_n * 2).next_multiple_of(1024);
         let tile_bytes = (self.block_m + self.block_n) * BLOCK_K_BYTES;
         let num_b_scales = self.block_n / greatest_common_divisor(self.block_n, 128);
-        let scale_bytes = (4 * (self.block_m + num_b_scales)).next_multiple_of(16);
+        let scale_bytes = match self.format {
+            GemmFormat::Fp8 => (4 * (self.block_m + num_b_scales)).next_multiple_of(16),
+            GemmFormat::Bf16 => 0,
+        };
         d_bytes + num_stages * (tile_bytes + scale_bytes + BARRIER_BYTES)
     }
 
@@ -64,7 +81,7 @@ mod tests {
 
     #[test]
     fn every_tile_has_a_ring_that_fits() {
-        for tile in FP8_TILES {
+        for tile in FP8_TILES.into_iter().chain(BF16_TILES) {
             let num_stages = tile.max_stages(H100);
             assert!(num_stages >= 3, "{tile:?} has {num_stages} stages");
             assert!(tile.shared_bytes(num_stages) <= H100, "{tile:?}");
