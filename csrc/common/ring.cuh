@@ -2,21 +2,24 @@
 #pragma once
 
 #include "common/macros.cuh"
+#include "layout/gemm_smem.cuh"
 #include "ptx/sync.cuh"
 
 #include <cuda/ptx>
 
 namespace moekit::common {
 
-// Where one role stands in the ring. Addresses are those of shared memory.
+// Where one role stands in the ring. Barriers are the first in shared memory: full, then empty.
 struct RingState {
-    uint32_t full_barriers, empty_barriers;
+    uint32_t smem;
     uint32_t num_stages;
     uint32_t stage = 0;
     uint32_t parity = 0;
 
-    MK_DEVICE uint32_t full() const { return full_barriers + 8 * stage; }
-    MK_DEVICE uint32_t empty() const { return empty_barriers + 8 * stage; }
+    static constexpr uint32_t kFull = 0, kEmpty = 8 * layout::kMaxStages;
+
+    MK_DEVICE uint32_t full() const { return smem + kFull + 8 * stage; }
+    MK_DEVICE uint32_t empty() const { return smem + kEmpty + 8 * stage; }
 
     MK_DEVICE void wait_full() const { ptx::mbarrier_wait_parity(full(), parity); }
     // NOTE: the phase before the first counts as ended, so the first round does not wait.

@@ -1,76 +1,102 @@
-// Writes 64 rows of a block of D, rounded to BF16, by way of shared memory: with TMA where D allows it and all rows
-// of the slice are to be written, row by row otherwise.
+// Writes a part of D, rounded to BF16, by way of shared memory: with TMA where D allows it and all rows of the part are
+// to be written, row by row otherwise.
 #pragma once
 
 #include "abi/gemm.h"
 #include "layout/gemm_smem.cuh"
 #include "ptx/cvt.cuh"
 #include "ptx/stmatrix.cuh"
-#include "ptx/sync.cuh"
-#include "sched/block.cuh"
 
 #include <cuda/ptx>
 
 namespace moekit::epilogue {
 
-constexpr uint32_t kSliceRows = 64;
-constexpr uint32_t kBoxBytes = kSliceRows * 128;
-
-// Byte offset of 16 bytes, columns 8 * chunk.., of row `row` in [columns / 64][64 rows][128 bytes], swizzled.
-MK_DEVICE uint32_t slice_offset(uint32_t row, uint32_t chunk) {
-    return chunk / 8 * kBoxBytes + row * 128 + (chunk % 8 ^ row % 8) * 16;
+// Byte offset of 16 bytes, columns 8 * chunk.., of row `row` in [columns / 64][kRows][128 bytes], swizzled.
+template <uint32_t kRows>
+MK_DEVICE uint32_t chunk_offset(uint32_t row, uint32_t chunk) {
+    return chunk / 8 * kRows * 128 + row * 128 + (chunk % 8 ^ row % 8) * 16;
 }
 
-// A warp's 16 rows, from the layout of the products.
+// A warp's 16 rows of 64, from the layout of the products. Row and column in the swizzle meet all banks.
 template <uint32_t kN>
-MK_DEVICE void slice_to_shared(const float (&accum)[kN / 2], uint32_t slice_smem, uint32_t warp_in_group) {
+MK_DEVICE void rows_to_shared(const float (&accum)[kN / 2], uint32_t smem, uint32_t warp_in_group) {
     const uint32_t lane = threadIdx.x % 32;
     const uint32_t row = warp_in_group * 16 + lane % 16;
 #pragma unroll
     for (uint32_t j = 0; j < kN / 8; j += 2) {
         const float* x = accum + 4 * j;
-        ptx::stmatrix_x4(slice_smem + slice_offset(row, j + lane / 16), ptx::cvt_rn_bf16x2_f32(x[0], x[1]),
+        ptx::stmatrix_x4(smem + chunk_offset<64>(row, j + lane / 16), ptx::cvt_rn_bf16x2_f32(x[0], x[1]),
                          ptx::cvt_rn_bf16x2_f32(x[2], x[3]), ptx::cvt_rn_bf16x2_f32(x[4], x[5]),
                          ptx::cvt_rn_bf16x2_f32(x[6], x[7]));
     }
 }
 
-// All of the slice that D has, by one thread, as part of its open bulk group.
+// A warp's 16 columns of 64 and all kN rows, from products whose M side is D's columns.
 template <uint32_t kN>
-MK_DEVICE void store_slice(const abi::GemmParams& p, const sched::Block& block, uint32_t first_row,
-                           uint32_t slice_smem) {
+MK_DEVICE void columns_to_shared(const float (&accum)[kN / 2], uint32_t smem, uint32_t warp_in_group) {
+    const uint32_t lane = threadIdx.x % 32;
+    const uint32_t chunk = warp_in_group * 2 + lane / 8 % 2;
+    if constexpr (kN == 8) {
+        ptx::stmatrix_x2_trans(smem + chunk_offset<kN>(lane % 8, chunk), ptx::cvt_rn_bf16x2_f32(accum[0], accum[1]),
+                               ptx::cvt_rn_bf16x2_f32(accum[2], accum[3]));
+    } else {
 #pragma unroll
-    for (uint32_t box = 0; box < kN / layout::kStoreColumns; ++box) {
-        const int32_t at[3] = {static_cast<int32_t>(block.column + box * layout::kStoreColumns),
-                               static_cast<int32_t>(first_row), static_cast<int32_t>(block.a_group)};
-        cuda::ptx::cp_async_bulk_tensor(cuda::ptx::space_global, cuda::ptx::space_shared, &p.d, at,
-                                        __cvta_shared_to_generic(slice_smem + box * kBoxBytes));
-    }
-}
-
-// Rows 0..num_rows of the slice, by the warpgroup's threads.
-template <uint32_t kN>
-MK_DEVICE void copy_rows(const abi::GemmParams& p, const sched::Block& block, uint32_t first_row, uint32_t num_rows,
-                         uint32_t slice_smem) {
-    constexpr uint32_t kChunks = kN / 8;
-    for (uint32_t i = threadIdx.x % 128; i < num_rows * kChunks; i += 128) {
-        const uint32_t row = i / kChunks, chunk = i % kChunks;
-        const uint32_t column = block.column + chunk * 8;
-        if (column >= p.n)
-            continue;
-        const auto& bytes = *static_cast<const uint4*>(__cvta_shared_to_generic(slice_smem + slice_offset(row, chunk)));
-        auto* out = static_cast<uint16_t*>(p.out.data) + block.a_group * p.out.group_stride +
-                    (first_row + row) * p.out.row_stride + column;
-        if (p.out.is_aligned and column + 8 <= p.n) {
-            *reinterpret_cast<uint4*>(out) = bytes;
-        } else {
-            const uint32_t words[4] = {bytes.x, bytes.y, bytes.z, bytes.w};
-#pragma unroll
-            for (uint32_t c = 0; c < 8; ++c)
-                if (column + c < p.n)
-                    out[c] = static_cast<uint16_t>(words[c / 2] >> (16 * (c % 2)));
+        for (uint32_t j = 0; j < kN / 8; j += 2) {
+            const float* x = accum + 4 * j;
+            const uint32_t row = 8 * (j + lane / 16) + lane % 8;
+            ptx::stmatrix_x4_trans(smem + chunk_offset<kN>(row, chunk), ptx::cvt_rn_bf16x2_f32(x[0], x[1]),
+                                   ptx::cvt_rn_bf16x2_f32(x[2], x[3]), ptx::cvt_rn_bf16x2_f32(x[4], x[5]),
+                                   ptx::cvt_rn_bf16x2_f32(x[6], x[7]));
         }
     }
 }
+
+// A part of D that a warpgroup stores, as it lies in shared memory.
+template <uint32_t kRows, uint32_t kColumns>
+struct Bf16Box {
+    static constexpr uint32_t kBytes = kRows * kColumns * 2;
+
+    uint32_t smem;
+    uint32_t group;        // of D
+    uint32_t row, column;  // of D, first of the part
+
+    // All of it that D has, by one thread, as part of its open bulk group.
+    MK_DEVICE void store(const abi::GemmParams& p) const {
+#pragma unroll
+        for (uint32_t i = 0; i < kColumns / layout::kStoreColumns; ++i) {
+            const int32_t at[3] = {static_cast<int32_t>(column + i * layout::kStoreColumns), static_cast<int32_t>(row),
+                                   static_cast<int32_t>(group)};
+            cuda::ptx::cp_async_bulk_tensor(cuda::ptx::space_global, cuda::ptx::space_shared, &p.d, at,
+                                            __cvta_shared_to_generic(smem + i * kRows * 128));
+        }
+    }
+
+    // Its first rows, by the warpgroup's threads.
+    MK_DEVICE void copy_rows(const abi::GemmParams& p, uint32_t num_rows) const {
+        constexpr uint32_t kChunks = kColumns / 8;
+        for (uint32_t i = threadIdx.x % 128; i < num_rows * kChunks; i += 128) {
+            const uint32_t in_row = i % kChunks, at_column = column + in_row * 8;
+            if (at_column >= p.n)
+                continue;
+            const uint32_t source = smem + chunk_offset<kRows>(i / kChunks, in_row);
+            const uint4 bytes = *static_cast<const uint4*>(__cvta_shared_to_generic(source));
+            auto* out = static_cast<uint16_t*>(p.out.data) + group * p.out.group_stride +
+                        (row + i / kChunks) * p.out.row_stride + at_column;
+            if (p.out.is_aligned and at_column + 8 <= p.n)
+                *reinterpret_cast<uint4*>(out) = bytes;
+            else
+                copy_each(out, bytes, min(p.n - at_column, 8));
+        }
+    }
+
+private:
+    static MK_DEVICE void copy_each(uint16_t* out, const uint4& bytes, uint32_t num_columns) {
+        const uint32_t words[4] = {bytes.x, bytes.y, bytes.z, bytes.w};
+#pragma unroll
+        for (uint32_t c = 0; c < 8; ++c)
+            if (c < num_columns)
+                out[c] = static_cast<uint16_t>(words[c / 2] >> (16 * (c % 2)));
+    }
+};
 
 }  // namespace moekit::epilogue

@@ -44,4 +44,23 @@ MK_DEVICE void store_f32(const abi::GemmParams& p, const sched::Block& block, ui
     }
 }
 
+// Rows up to `num_rows` of the block and a warp's 16 columns from `first_column` on, from products whose M side is D's
+// columns: eight lanes have 32 neighbouring bytes.
+template <uint32_t kN>
+MK_DEVICE void store_f32_swapped(const abi::GemmParams& p, const sched::Block& block, uint32_t first_column,
+                                 uint32_t num_rows, const float (&accum)[kN / 2]) {
+    const uint32_t lane = threadIdx.x % 32;
+#pragma unroll
+    for (uint32_t i = 0; i < kN / 2; ++i) {
+        const uint32_t row = i / 4 * 8 + 2 * (lane % 4) + i % 2;
+        const uint32_t column = first_column + lane / 4 + i / 2 % 2 * 8;
+        if (row >= num_rows or column >= p.n)
+            continue;
+        float* out = static_cast<float*>(p.out.data) + block.a_group * p.out.group_stride +
+                     (block.row + row) * p.out.row_stride + column;
+        const bool adds = p.kind == abi::GemmOut::kF32Accumulate and row < block.num_rows;
+        *out = adds ? *out + accum[i] : accum[i];
+    }
+}
+
 }  // namespace moekit::epilogue

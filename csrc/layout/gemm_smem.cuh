@@ -5,6 +5,9 @@
 
 namespace moekit::layout {
 
+// Stages of a ring at most: so many barriers are there.
+constexpr uint32_t kMaxStages = 16;
+
 // Format of A and B.
 enum class GemmFormat : uint32_t { kE4m3, kBf16 };
 
@@ -36,39 +39,30 @@ constexpr uint32_t greatest_common_divisor(uint32_t a, uint32_t b) {
     return b == 0 ? a : greatest_common_divisor(b, a % b);
 }
 
-// Byte offsets from the start of shared memory, which is aligned to 1024.
+// Byte offsets from the start of shared memory, which is aligned to 1024: barriers, D on its way out, then the stages.
+// NOTE: what a stage needs lies together, at offsets known to the compiler, so that one product finds all of it.
 template <GemmTile kTile>
 struct GemmSmem {
     // Columns of a block that surely share a scale of B, wherever the block starts.
     static constexpr uint32_t kScaleColumns = greatest_common_divisor(kTile.block_n, 128);
+    static constexpr uint32_t kNumBScales = kTile.block_n / kScaleColumns;
 
+    static constexpr uint32_t kAlign = 1024;
+    static constexpr uint32_t kBarrierBytes = kMaxStages * 2 * 8;
     static constexpr uint32_t kDBytes = kTile.block_m * kTile.block_n * 2;
     static constexpr uint32_t kABytes = kTile.block_m * kBlockKBytes;
     static constexpr uint32_t kBBytes = kTile.block_n * kBlockKBytes;
-    static constexpr uint32_t kNumBScales = kTile.block_n / kScaleColumns;
     // One FP32 per row of A, then those of B.
-    static constexpr uint32_t kScaleBytes =
-        kTile.has_scales() ? (kTile.block_m * 4 + kNumBScales * 4 + 15) / 16 * 16 : 0;
-    // Full and empty.
-    static constexpr uint32_t kBarrierBytes = 2 * 8;
+    static constexpr uint32_t kScaleBytes = kTile.has_scales() ? (kTile.block_m + kNumBScales) * 4 : 0;
+    static constexpr uint32_t kStageBytes = (kABytes + kBBytes + kScaleBytes + kAlign - 1) / kAlign * kAlign;
 
-    static constexpr uint32_t kD = 0;
-    static constexpr uint32_t kRing = (kDBytes + 1023) / 1024 * 1024;
+    static constexpr uint32_t kD = (kBarrierBytes + kAlign - 1) / kAlign * kAlign;
+    static constexpr uint32_t kRing = kD + (kDBytes + kAlign - 1) / kAlign * kAlign;
 
-    MK_HOST_DEVICE static constexpr uint32_t a(uint32_t stage) { return kRing + stage * kABytes; }
-    MK_HOST_DEVICE static constexpr uint32_t b(uint32_t num_stages, uint32_t stage) {
-        return kRing + num_stages * kABytes + stage * kBBytes;
-    }
-    MK_HOST_DEVICE static constexpr uint32_t scales(uint32_t num_stages, uint32_t stage) {
-        return kRing + num_stages * (kABytes + kBBytes) + stage * kScaleBytes;
-    }
-    MK_HOST_DEVICE static constexpr uint32_t full(uint32_t num_stages, uint32_t stage) {
-        return scales(num_stages, num_stages) + stage * 8;
-    }
-    MK_HOST_DEVICE static constexpr uint32_t empty(uint32_t num_stages, uint32_t stage) {
-        return full(num_stages, num_stages) + stage * 8;
-    }
-    MK_HOST_DEVICE static constexpr uint32_t total(uint32_t num_stages) { return empty(num_stages, num_stages); }
+    MK_HOST_DEVICE static constexpr uint32_t a(uint32_t stage) { return kRing + stage * kStageBytes; }
+    MK_HOST_DEVICE static constexpr uint32_t b(uint32_t stage) { return a(stage) + kABytes; }
+    MK_HOST_DEVICE static constexpr uint32_t scales(uint32_t stage) { return a(stage) + kABytes + kBBytes; }
+    MK_HOST_DEVICE static constexpr uint32_t total(uint32_t num_stages) { return a(num_stages); }
 };
 
 }  // namespace moekit::layout

@@ -28,4 +28,15 @@ MK_DEVICE void promote(float (&accum)[kN / 2], const float (&sum)[kN / 2], const
     }
 }
 
+// As above, of products whose M side is weights: tokens are the columns, two of each eight a thread's.
+template <uint32_t kN>
+MK_DEVICE void promote_swapped(float (&accum)[kN / 2], const float (&sum)[kN / 2], const float2 (&a_scales)[kN / 8],
+                               float b_scale) {
+#pragma unroll
+    for (uint32_t i = 0; i < kN / 2; ++i) {
+        const float scale = (i % 2 == 0 ? a_scales[i / 4].x : a_scales[i / 4].y) * b_scale;
+        accum[i] = fmaf(sum[i], scale, accum[i]);
+    }
+}
+
 }  // namespace moekit::mma

@@ -20,7 +20,14 @@ MK_DEVICE void stmatrix_x4(uint32_t row_address, uint32_t m0, uint32_t m1, uint3
                  : "memory");
 }
 
-// As above, two matrices; lanes 0 to 15 give addresses, and each matrix is stored transposed.
+// As above, and each matrix is stored transposed.
+MK_DEVICE void stmatrix_x4_trans(uint32_t row_address, uint32_t m0, uint32_t m1, uint32_t m2, uint32_t m3) {
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(row_address), "r"(m0),
+                 "r"(m1), "r"(m2), "r"(m3)
+                 : "memory");
+}
+
+// As above, two matrices; lanes 0 to 15 give addresses.
 MK_DEVICE void stmatrix_x2_trans(uint32_t row_address, uint32_t m0, uint32_t m1) {
     asm volatile("stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%0], {%1, %2};" ::"r"(row_address), "r"(m0), "r"(m1)
                  : "memory");

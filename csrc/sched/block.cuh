@@ -59,4 +59,18 @@ struct ClusterGrid {
     }
 };
 
+// Calls `visit` with every block of this CTA, in an order that is the same for all its warps. All lanes of a warp call.
+// A scheduler goes to the next part of the grid, which has a block and perhaps more. NOTE: two loops, the outer without
+// a look at memory: a compiler that does not see the warp leave it as one computes operands of products lane by lane.
+template <typename Scheduler, typename Visit>
+MK_DEVICE void for_each_block(const abi::GemmParams& p, Visit&& visit) {
+    Scheduler scheduler(p);
+    while (scheduler.next()) {
+        do {
+            const Block block = scheduler.take();
+            visit(block);
+        } while (scheduler.has_more());
+    }
+}
+
 }  // namespace moekit::sched

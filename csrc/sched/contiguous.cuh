@@ -18,33 +18,8 @@ public:
           num_n_(common::ceil_div(p.n, kBlockN)),
           idx_(grid_.cluster_idx) {}
 
-    // The next turn of this CTA: rows of one group, if the first rows have one, and the padding behind them. False
-    // behind the last. All lanes of a warp call.
-    MK_DEVICE bool next(Block& block) {
-        if (row_ == end_ and not next_rows())
-            return false;
-        block = {0, 0, row_, column_, 0, 0, false};
-        RowRun run = find_run(p_, row_, end_);
-        if (run.has_group) {
-            block.group = run.group;
-            block.num_rows = run.end - row_;
-            block.multiplies = true;
-            if (run.end < end_) {
-                const RowRun behind = find_run(p_, run.end, end_);
-                if (not behind.has_group)
-                    run.end = behind.end;
-            }
-        }
-        block.num_zero_rows = run.end - row_ - block.num_rows;
-        row_ = run.end;
-        return true;
-    }
-
-    // Tells the first entry of the layout that breaks its rule. All lanes of one warp of the grid call.
-    static MK_DEVICE void check(const abi::GemmParams& p) { check_runs(p); }
-
-private:
-    MK_DEVICE bool next_rows() {
+    // Goes to the next rows and columns of this CTA; false behind the last.
+    MK_DEVICE bool next() {
         if (idx_ >= grid_.num_units(num_m_, num_n_))
             return false;
         const Position at = grid_.block(idx_, num_m_, num_n_, p_.band_width);
@@ -55,6 +30,31 @@ private:
         return true;
     }
 
+    // The next turn in them: rows of one group, if the first rows have one, and the padding behind them.
+    MK_DEVICE Block take() {
+        Block block = {0, 0, row_, column_, 0, 0, false};
+        RowRun run = find_run<kBlockM>(p_, row_, end_);
+        if (run.has_group) {
+            block.group = run.group;
+            block.num_rows = run.end - row_;
+            block.multiplies = true;
+            if (run.end < end_) {
+                const RowRun behind = find_run<kBlockM>(p_, run.end, end_);
+                if (not behind.has_group)
+                    run.end = behind.end;
+            }
+        }
+        block.num_zero_rows = run.end - row_ - block.num_rows;
+        row_ = run.end;
+        return block;
+    }
+
+    MK_DEVICE bool has_more() const { return row_ != end_; }
+
+    // Tells the first entry of the layout that breaks its rule. All lanes of one warp of the grid call.
+    static MK_DEVICE void check(const abi::GemmParams& p) { check_runs(p); }
+
+private:
     const abi::GemmParams& p_;
     ClusterGrid grid_;
     uint32_t num_m_, num_n_;

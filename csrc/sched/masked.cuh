@@ -13,8 +13,8 @@ public:
     MK_DEVICE explicit Masked(const abi::GemmParams& p)
         : p_(p), grid_(p.cluster_shares), num_n_(common::ceil_div(p.n, kBlockN)), idx_(grid_.cluster_idx) {}
 
-    // The next block of this CTA; false behind the last. All lanes of a warp call. 32 groups are counted at once.
-    MK_DEVICE bool next(Block& block) {
+    // 32 groups are counted at once.
+    MK_DEVICE bool next() {
         for (; first_group_ < p_.num_groups; first_group_ += 32) {
             const uint32_t rows = num_rows(first_group_ + common::lane_idx());
             const uint32_t num_units = grid_.num_units(common::ceil_div(rows, kBlockM), num_n_);
@@ -23,7 +23,7 @@ public:
             if (reaching != 0) {
                 const uint32_t lane = __ffs(reaching) - 1;
                 const uint32_t first = __shfl_sync(common::kFullWarp, end - num_units, lane);
-                block = block_of(first_group_ + lane, __shfl_sync(common::kFullWarp, rows, lane), idx_ - first);
+                block_ = block_of(first_group_ + lane, __shfl_sync(common::kFullWarp, rows, lane), idx_ - first);
                 idx_ += grid_.num_clusters;
                 return true;
             }
@@ -31,6 +31,10 @@ public:
         }
         return false;
     }
+
+    MK_DEVICE Block take() const { return block_; }
+
+    MK_DEVICE bool has_more() const { return false; }
 
     // Tells the first count that is negative. All lanes of one warp of the grid call.
     static MK_DEVICE void check(const abi::GemmParams& p) {
@@ -62,6 +66,7 @@ private:
     uint32_t idx_;
     uint32_t first_group_ = 0;  // of the 32 that are looked at
     uint32_t num_before_ = 0;   // units of the groups before them
+    Block block_;
 };
 
 }  // namespace moekit::sched

@@ -20,18 +20,17 @@ MK_DEVICE int32_t group_of_row(const abi::GemmParams& p, uint32_t row) {
     return group >= 0 and static_cast<uint32_t>(group) < p.num_groups ? group : -1;
 }
 
+template <uint32_t kBlockM>
 MK_DEVICE RowRun find_run_per_row(const abi::GemmParams& p, uint32_t row, uint32_t end) {
     const int32_t group = group_of_row(p, row);
     uint32_t first_other = end;
-    for (uint32_t first = row; first < end; first += 32) {
-        const uint32_t mine = first + common::lane_idx();
-        const bool is_other = mine < end and group_of_row(p, mine) != group;
-        const uint32_t others = __ballot_sync(common::kFullWarp, is_other);
-        if (others != 0) {
-            first_other = first + __ffs(others) - 1;
-            break;
-        }
+#pragma unroll
+    for (uint32_t i = (kBlockM + 31) / 32; i-- > 0;) {
+        const uint32_t mine = row + 32 * i + common::lane_idx();
+        if (mine < end and group_of_row(p, mine) != group)
+            first_other = mine;
     }
+    first_other = __reduce_min_sync(common::kFullWarp, first_other);
     return {first_other, static_cast<uint32_t>(group), group >= 0};
 }
 
@@ -86,20 +85,22 @@ MK_DEVICE RowRun find_run_by_offsets(const abi::GemmParams& p, uint32_t row, uin
             const uint32_t first = __shfl_sync(common::kFullWarp, chunk.first, lane);
             const uint32_t valid_end = first + __shfl_sync(common::kFullWarp, chunk.num_valid, lane);
             const uint32_t next = __shfl_sync(common::kFullWarp, chunk.next, lane);
-            if (row < first)
-                return {min(first, end), 0, false};
-            if (row < valid_end)
-                return {min(valid_end, end), first_group + lane, true};
-            return {min(next, end), 0, false};
+            const bool is_before = row < first, is_valid = not is_before and row < valid_end;
+            const uint32_t run_end = min(is_before ? first : is_valid ? valid_end : next, end);
+            return {run_end, first_group + lane, is_valid};
         }
         done = __shfl_sync(common::kFullWarp, chunk.next, 31);
     }
     return {end, 0, false};
 }
 
-// The run that `row` is in, up to `end` at most; row < end. All lanes of a warp call, with the same arguments.
+// The run that `row` is in, up to `end` at most; row < end <= row + kBlockM. All lanes of a warp call, with the same
+// arguments.
+template <uint32_t kBlockM>
 MK_DEVICE RowRun find_run(const abi::GemmParams& p, uint32_t row, uint32_t end) {
-    return p.rows.kind == abi::RowsKind::kPerRow ? find_run_per_row(p, row, end) : find_run_by_offsets(p, row, end);
+    if (p.rows.kind == abi::RowsKind::kPerRow)
+        return find_run_per_row<kBlockM>(p, row, end);
+    return find_run_by_offsets(p, row, end);
 }
 
 MK_DEVICE void check_runs_per_row(const abi::GemmParams& p) {

@@ -31,8 +31,8 @@ on_every_backend![
 ];
 
 /// Before output rounding; the cpu's own tests hold it to 2e-5.
-const FP32_BOUND: f64 = 1e-3;
-const BF16_BOUND: f64 = 2e-3;
+pub const FP32_BOUND: f64 = 1e-3;
+pub const BF16_BOUND: f64 = 2e-3;
 
 /// `[m, n, k]`: tails on every side, K below, at and beyond a block, one row, no row.
 const SHAPES: [[usize; 3]; 9] = [
@@ -47,7 +47,7 @@ const SHAPES: [[usize; 3]; 9] = [
     [16, 256, 1024],
 ];
 
-fn fp8_rows<B: Backend>(backend: &B, q: &Quantised) -> QuantTensor<B, 2> {
+pub fn fp8_rows<B: Backend>(backend: &B, q: &Quantised) -> QuantTensor<B, 2> {
     let values: Vec<E4M3> = q.codes.iter().map(|&code| E4M3(code)).collect();
     let scales = [ceil_div(q.rows, q.gran_rows), ceil_div(q.cols, 128)];
     QuantTensor {
@@ -56,7 +56,7 @@ fn fp8_rows<B: Backend>(backend: &B, q: &Quantised) -> QuantTensor<B, 2> {
     }
 }
 
-fn fp8_stack<B: Backend>(backend: &B, all: &[Quantised]) -> QuantTensor<B, 3> {
+pub fn fp8_stack<B: Backend>(backend: &B, all: &[Quantised]) -> QuantTensor<B, 3> {
     let (rows, cols) = (all[0].rows, all[0].cols);
     let values: Vec<E4M3> = all.iter().flat_map(|q| q.codes.iter().map(|&c| E4M3(c))).collect();
     let scales: Vec<f32> = all.iter().flat_map(|q| q.scales.clone()).collect();
@@ -71,11 +71,11 @@ fn round(values: &[f32]) -> Vec<bf16> {
     values.iter().map(|&x| bf16::from_f32(x)).collect()
 }
 
-fn activations(rng: &mut Rng, shape: [usize; 2]) -> Quantised {
+pub fn activations(rng: &mut Rng, shape: [usize; 2]) -> Quantised {
     per_token(&inputs::normal(rng, shape[0] * shape[1], 1.0), shape, ScaleFormat::F32)
 }
 
-fn weights(rng: &mut Rng, shape: [usize; 2]) -> Quantised {
+pub fn weights(rng: &mut Rng, shape: [usize; 2]) -> Quantised {
     per_block(&inputs::weights(rng, shape), shape, ScaleFormat::F32)
 }
 

@@ -1,6 +1,8 @@
 //! The conformance cases: one case, every backend.
 //!
-//! `cargo test --test conformance -- [--backend cpu|vgpu|gpu] [--stage gate] [--json] [libtest arguments]`
+//! `cargo test --test conformance -- [--backend cpu|vgpu|gpu] [--stage gate] [--json] [--timing [--divide N]] [libtest arguments]`
+//!
+//! `--timing` prints a table of times after the cases; `--divide` makes its shapes smaller.
 
 mod case;
 mod combine;
@@ -8,6 +10,7 @@ mod dispatch;
 mod dispatch_edges;
 mod gate;
 mod gemm;
+mod gemm_groups;
 mod json;
 mod layer;
 #[path = "../common/moe_model.rs"]
@@ -19,6 +22,7 @@ mod ranks;
 mod strided;
 mod swiglu;
 mod tensors;
+mod timing;
 
 use std::process::ExitCode;
 
@@ -39,7 +43,7 @@ fn stages<B: Backend>() -> Vec<(&'static str, Vec<Case<B>>)> {
         ("combine", combine::cases()),
         ("quant", [quant::cases(), quant_layout::cases()].concat()),
         ("swiglu", swiglu::cases()),
-        ("gemm", gemm::cases()),
+        ("gemm", [gemm::cases(), gemm_groups::cases()].concat()),
         ("layer", layer::cases()),
     ]
 }
@@ -52,10 +56,11 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    let mut cuda = None;
     let cases = match options.backend.as_str() {
         "cpu" => cpu_cases(&options),
         "vgpu" | "gpu" => match Cuda::new(0) {
-            Ok(cuda) => cuda_cases(&cuda, &options),
+            Ok(opened) => cuda_cases(cuda.insert(opened), &options),
             Err(error) => {
                 eprintln!("conformance: backend `{}` cannot be used: {error}", options.backend);
                 return ExitCode::from(2);
@@ -73,6 +78,26 @@ fn main() -> ExitCode {
     if options.json {
         return json::run(&options.backend, &options.libtest, cases);
     }
+    let exit_code = run(&options, cases);
+    if !options.is_timed {
+        return exit_code;
+    }
+    let timed = match &cuda {
+        Some(cuda) => {
+            cuda.device_name().and_then(|name| timing::print(cuda, &name, options.timing()))
+        }
+        None => timing::print(&Cpu::new(), "the processor", options.timing()),
+    };
+    match timed {
+        Ok(()) => exit_code,
+        Err(error) => {
+            eprintln!("conformance: the timing table broke off: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options, cases: Vec<NamedCase>) -> ExitCode {
     let trial =
         |case: NamedCase| Trial::test(case.name, move || (case.run)().map_err(Failed::from));
     let trials = cases.into_iter().map(trial).collect();
@@ -134,12 +159,16 @@ struct Options {
     backend: String,
     stage: Option<String>,
     json: bool,
+    is_timed: bool,
+    /// Extents of the timing table are divided by this.
+    divisor: usize,
     libtest: Arguments,
 }
 
 impl Options {
     fn parse(args: impl Iterator<Item = String>) -> Result<Self, String> {
         let (mut backend, mut stage, mut json) = ("cpu".to_owned(), None, false);
+        let (mut is_timed, mut divisor) = (false, 1);
         let mut rest = Vec::new();
         let mut args = args;
         while let Some(arg) = args.next() {
@@ -148,9 +177,23 @@ impl Options {
                 "--backend" => backend = value()?,
                 "--stage" => stage = Some(value()?),
                 "--json" => json = true,
+                "--timing" => is_timed = true,
+                "--divide" => {
+                    let text = value()?;
+                    divisor = text.parse().ok().filter(|&number| number > 0).ok_or_else(|| {
+                        format!("--divide is `{text}`, expected a number, at least 1")
+                    })?;
+                }
                 _ => rest.push(arg),
             }
         }
-        Ok(Self { backend, stage, json, libtest: Arguments::from_iter(rest) })
+        if is_timed && json {
+            return Err("--timing and --json exclude each other".to_owned());
+        }
+        Ok(Self { backend, stage, json, is_timed, divisor, libtest: Arguments::from_iter(rest) })
+    }
+
+    fn timing(&self) -> timing::Options<'_> {
+        timing::Options { stage: self.stage.as_deref(), divisor: self.divisor }
     }
 }

@@ -13,13 +13,6 @@
 
 namespace moekit::kernels {
 
-// Where the stages lie.
-template <layout::GemmTile kTile>
-MK_DEVICE common::RingState gemm_ring(const abi::GemmParams& p, uint32_t smem) {
-    using Smem = layout::GemmSmem<kTile>;
-    return {smem + Smem::full(p.num_stages, 0), smem + Smem::empty(p.num_stages, 0), p.num_stages};
-}
-
 // Arrivals that end a stage's filling: the thread that expects the tiles' bytes, and every lane that loads scales.
 template <layout::GemmTile kTile>
 constexpr uint32_t kFullArrivals = 1 + (kTile.has_scales() ? 32 : 0);
@@ -48,13 +41,10 @@ MK_DEVICE void load_tiles(const abi::GemmParams& p, uint32_t smem) {
     using Smem = layout::GemmSmem<kTile>;
     const bool shares_a = p.cluster_shares == abi::ClusterShares::kA;
     const bool shares_b = p.cluster_shares == abi::ClusterShares::kB;
-    Scheduler scheduler(p);
-    common::RingState ring = gemm_ring<kTile>(p, smem);
+    common::RingState ring = {smem, p.num_stages};
     const uint32_t cta_rank = ptx::cluster_ctarank();
-    for (sched::Block block; scheduler.next(block);) {
-        if (not block.multiplies)
-            continue;
-        if (common::lane_idx() == 0) {
+    sched::for_each_block<Scheduler>(p, [&](const sched::Block& block) {
+        if (block.multiplies and common::lane_idx() == 0) {
             for (uint32_t k = 0; k < p.k; k += kTile.block_k(), ring.advance()) {
                 ring.wait_empty();
                 cuda::ptx::mbarrier_arrive_expect_tx(cuda::ptx::sem_release, cuda::ptx::scope_cta,
@@ -62,12 +52,12 @@ MK_DEVICE void load_tiles(const abi::GemmParams& p, uint32_t smem) {
                                                      Smem::kABytes + Smem::kBBytes);
                 load_tile<kTile.block_m>(p.a, smem + Smem::a(ring.stage), ring.full(), k, block.row, block.a_group,
                                          shares_a, cta_rank);
-                load_tile<kTile.block_n>(p.b, smem + Smem::b(p.num_stages, ring.stage), ring.full(), k, block.column,
-                                         block.group, shares_b, cta_rank);
+                load_tile<kTile.block_n>(p.b, smem + Smem::b(ring.stage), ring.full(), k, block.column, block.group,
+                                         shares_b, cta_rank);
             }
         }
         __syncwarp();
-    }
+    });
     ptx::griddepcontrol_launch_dependents();
 }
 
@@ -75,7 +65,7 @@ MK_DEVICE void load_tiles(const abi::GemmParams& p, uint32_t smem) {
 template <layout::GemmTile kTile>
 struct ScaleSource {
     using Smem = layout::GemmSmem<kTile>;
-    static constexpr uint32_t kRowsPerLane = kTile.block_m / 32;
+    static constexpr uint32_t kRowsPerLane = (kTile.block_m + 31) / 32;
 
     const float* a;
     const float* b;
@@ -87,7 +77,8 @@ struct ScaleSource {
         const uint32_t lane = common::lane_idx(), row = block.row + lane;
         a = p.a_scales.data + block.a_group * p.a_scales.group_stride + row * p.a_scales.row_stride;
         row_step = 32 * p.a_scales.row_stride;
-        num_rows = row < p.m ? (p.m - row + 31) / 32 : 0;
+        const uint32_t end = min(p.m, block.row + kTile.block_m);
+        num_rows = row < end ? (end - row + 31) / 32 : 0;
         const uint32_t column = block.column + lane * Smem::kScaleColumns;
         b = p.b_scales.data + block.group * p.b_scales.group_stride + column / 128 * p.b_scales.row_stride;
         has_b = column < p.n;
@@ -98,6 +89,8 @@ struct ScaleSource {
 #pragma unroll
         for (uint32_t i = 0; i < kRowsPerLane; ++i) {
             const bool is_valid = i < num_rows;
+            if (kTile.block_m % 32 != 0 and lane >= kTile.block_m)
+                continue;
             ptx::cp_async_ca_b32(scales + 4 * (lane + 32 * i), is_valid ? a + i * row_step : a, is_valid);
         }
         if (lane < Smem::kNumBScales)
@@ -108,20 +101,19 @@ struct ScaleSource {
 template <layout::GemmTile kTile, typename Scheduler>
 MK_DEVICE void load_scales(const abi::GemmParams& p, uint32_t smem) {
     using Smem = layout::GemmSmem<kTile>;
-    Scheduler scheduler(p);
-    common::RingState ring = gemm_ring<kTile>(p, smem);
-    for (sched::Block block; scheduler.next(block);) {
+    common::RingState ring = {smem, p.num_stages};
+    sched::for_each_block<Scheduler>(p, [&](const sched::Block& block) {
         if (not block.multiplies)
-            continue;
+            return;
         ScaleSource<kTile> source(p, block);
         for (uint32_t k = 0; k < p.k; k += common::kGranK, ring.advance()) {
             ring.wait_empty();
-            source.copy_to(smem + Smem::scales(p.num_stages, ring.stage));
+            source.copy_to(smem + Smem::scales(ring.stage));
             ptx::cp_async_mbarrier_arrive_noinc(ring.full());
             source.a += p.a_scales.block_stride;
             source.b += p.b_scales.block_stride;
         }
-    }
+    });
 }
 
 }  // namespace moekit::kernels

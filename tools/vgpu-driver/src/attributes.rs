@@ -11,7 +11,7 @@ pub const NUM_REGISTERS: i32 = 65_536;
 pub const MAX_SM_THREADS: i32 = 2048;
 
 /// Attributes with a value other than zero that no setting changes: `CUdevice_attribute` and value.
-const FIXED: [(u32, i32); 86] = [
+const FIXED: [(u32, i32); 93] = [
     // Threads of a block; extents of blocks and grids.
     (1, 1024),
     (2, 1024),
@@ -105,6 +105,15 @@ const FIXED: [(u32, i32); 86] = [
     (111, 1024),
     (115, 1),
     (120, 1),
+    // Managed memory, used by host and device at once; waits for values in memory, of 8 bytes and by
+    // NOR, under both numbers; events of several processes.
+    (83, 1),
+    (89, 1),
+    (93, 1),
+    (94, 1),
+    (122, 1),
+    (123, 1),
+    (125, 1),
     // Addresses apart from memory, exported as files and by fabric handles.
     (102, 1),
     (103, 1),
@@ -141,7 +150,7 @@ mod tests {
         numbers.sort_unstable();
         assert!(numbers.is_sorted_by(|a, b| a < b));
         assert_eq!(device_attribute(0, 75), Some(9));
-        assert_eq!(device_attribute(0, 89), Some(0));
+        assert_eq!(device_attribute(0, 88), Some(0));
         assert_eq!(device_attribute(0, 4000), None);
     }
 }

@@ -80,7 +80,8 @@ pub fn driver() -> Result<&'static Driver> {
 }
 
 impl Driver {
-    /// Fails unless there is memory at all of a range, in one allocation or in several.
+    /// Fails unless there is memory at all of a range, in one allocation or in several, or will be
+    /// when a graph runs.
     ///
     /// # Errors
     ///
@@ -88,7 +89,10 @@ impl Driver {
     pub fn check_span(&self, address: u64, bytes: u64) -> std::result::Result<(), MemoryError> {
         let mut done = 0;
         while done < bytes {
-            done += self.memory.span_from(address + done, bytes - done)?.1;
+            done += match self.memory.span_from(address + done, bytes - done) {
+                Ok((_, length)) => length,
+                Err(error) => self.heap.graph_bytes_from(address + done).ok_or(error)?,
+            };
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use crate::capture::Capture;
 use crate::context::{Shared, lock};
 use crate::failure::{Failure, Result};
 use crate::handles::Handle;
+use crate::remote::Remote;
 use crate::status::Status;
 use crate::stream::Marker;
 
@@ -18,6 +19,8 @@ pub struct Event {
     pub shared: Arc<Shared>,
     /// It keeps the time.
     pub has_time: bool,
+    /// What other processes see of it.
+    pub remote: Option<Arc<Remote>>,
     /// Where it was recorded last.
     recorded: Mutex<Recorded>,
 }
@@ -42,7 +45,12 @@ pub enum Recorded {
 impl Event {
     /// An event that is past.
     pub fn new(context: Handle, shared: Arc<Shared>, has_time: bool) -> Self {
-        Event { context, shared, has_time, recorded: Mutex::default() }
+        Event { context, shared, has_time, remote: None, recorded: Mutex::default() }
+    }
+
+    /// An event that other processes see, as they see it now.
+    pub fn of_processes(context: Handle, shared: Arc<Shared>, remote: Remote) -> Self {
+        Event { remote: Some(Arc::new(remote)), ..Event::new(context, shared, false) }
     }
 
     /// Where it was recorded last.

@@ -4,6 +4,7 @@ use std::mem::discriminant;
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use crate::context::{Shared, lock};
+use crate::driver::driver;
 use crate::handles::Handle;
 use crate::operation::Operation;
 
@@ -29,6 +30,8 @@ pub struct GraphExec {
     nodes: Vec<Node>,
     /// The nodes once more: rows that can run beside each other.
     lanes: Vec<Vec<usize>>,
+    /// Memory that the last run has left is freed before the next.
+    frees_first: bool,
 }
 
 impl Graph {
@@ -53,7 +56,7 @@ impl Graph {
 
 impl GraphExec {
     /// Prepares a graph.
-    pub fn new(graph: &Graph) -> Self {
+    pub fn new(graph: &Graph, frees_first: bool) -> Self {
         let mut lanes: Vec<Vec<usize>> = Vec::new();
         for (index, node) in graph.nodes.iter().enumerate() {
             let follows =
@@ -63,7 +66,7 @@ impl GraphExec {
                 None => lanes.push(vec![index]),
             }
         }
-        GraphExec { nodes: graph.nodes.clone(), lanes }
+        GraphExec { nodes: graph.nodes.clone(), lanes, frees_first }
     }
 
     /// A graph has the same kinds of nodes in the same order.
@@ -74,8 +77,16 @@ impl GraphExec {
         self.nodes.len() == graph.nodes.len() && self.nodes.iter().zip(&graph.nodes).all(same)
     }
 
+    /// The same for another graph.
+    pub fn renew(&self, graph: &Graph) -> Self {
+        Self::new(graph, self.frees_first)
+    }
+
     /// Runs all nodes.
     pub fn run(&self, shared: &Shared) {
+        if self.frees_first {
+            self.free_memory();
+        }
         if self.lanes.len() <= 1 {
             return self.nodes.iter().for_each(|node| node.operation.run_or_fail(shared));
         }
@@ -93,6 +104,20 @@ impl GraphExec {
                 });
             }
         });
+    }
+}
+
+impl GraphExec {
+    fn free_memory(&self) {
+        let Ok(driver) = driver() else { return };
+        for node in &self.nodes {
+            if let Operation::Alloc(memory) = node.operation
+                && driver.heap.owns(memory.address)
+            {
+                // Whoever has freed it meanwhile has done the same.
+                let _ = driver.heap.free(memory.address);
+            }
+        }
     }
 }
 
@@ -135,8 +160,8 @@ mod tests {
 
     #[test]
     fn branches_get_lanes_of_their_own() {
-        let lanes = GraphExec::new(&graph(&[&[], &[0], &[0], &[1, 2]])).lanes;
+        let lanes = GraphExec::new(&graph(&[&[], &[0], &[0], &[1, 2]]), false).lanes;
         assert_eq!(lanes, [vec![0, 1, 3], vec![2]]);
-        assert_eq!(GraphExec::new(&graph(&[&[], &[0], &[1]])).lanes.len(), 1);
+        assert_eq!(GraphExec::new(&graph(&[&[], &[0], &[1]]), false).lanes.len(), 1);
     }
 }

@@ -1,7 +1,7 @@
 //! Allocations: whose they are, how large, and how much of each device is taken.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 
 use vgpu::{MAX_DEVICES, MemoryError};
@@ -25,6 +25,8 @@ pub struct Heap {
     device: Mutex<DeviceTable>,
     imports: Mutex<HashMap<Origin, Opened>>,
     host: Mutex<HashMap<u64, HostBlock>>,
+    /// Addresses of the memory of graphs.
+    graphs: Mutex<BTreeMap<u64, GraphMemory>>,
 }
 
 #[derive(Default)]
@@ -47,6 +49,27 @@ struct Opened {
     num_users: usize,
 }
 
+/// Whose host memory is, and who sees it where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostKind {
+    /// The library allocated it.
+    Pinned,
+    /// It is the caller's own.
+    Registered,
+    /// The library allocated it, and calls treat it as a device's.
+    Managed,
+}
+
+/// Memory that a graph has while it runs.
+#[derive(Clone, Copy, Debug)]
+pub struct GraphMemory {
+    /// Its first byte, the same in every run.
+    pub address: u64,
+    bytes: u64,
+    context: Handle,
+    device: usize,
+}
+
 /// Host memory that devices see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostBlock {
@@ -54,10 +77,28 @@ pub struct HostBlock {
     pub context: Handle,
     /// Its bytes.
     pub bytes: u64,
-    /// The library allocated it; else the caller did.
-    pub is_owned: bool,
+    /// Whose it is.
+    pub kind: HostKind,
     /// As the caller asked.
     pub flags: u32,
+}
+
+impl DeviceTable {
+    /// A device has so much left.
+    fn check_room(&self, device: usize, bytes: u64) -> Result<()> {
+        let used = self.used[device];
+        if bytes > settings().memory_bytes.saturating_sub(used) {
+            let reason = format!("{bytes} bytes beside {used} of {}", settings().memory_bytes);
+            return Err(Failure::new(Status::OUT_OF_MEMORY, reason));
+        }
+        Ok(())
+    }
+
+    /// Notes an allocation.
+    fn insert(&mut self, address: u64, block: Block) {
+        self.used[block.device] += block.bytes;
+        self.blocks.insert(address, block);
+    }
 }
 
 impl Heap {
@@ -72,17 +113,66 @@ impl Heap {
         }
         let mut table = lock(&self.device);
         let device = context.device;
-        let used = table.used[device];
-        if bytes > settings().memory_bytes.saturating_sub(used) {
-            let reason = format!("{bytes} bytes beside {used} of {}", settings().memory_bytes);
-            return Err(Failure::new(Status::OUT_OF_MEMORY, reason));
-        }
+        table.check_room(device, bytes)?;
         let range = self.arenas[device].alloc(bytes)?;
         let origin = range.origin();
         let address = driver()?.memory.adopt(device, Box::new(range))?;
-        table.used[device] += bytes;
-        table.blocks.insert(address, Block { context: context.handle, device, bytes, origin });
+        table.insert(address, Block { context: context.handle, device, bytes, origin });
         Ok(address)
+    }
+
+    /// Addresses for memory that a graph allocates when it runs.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_VALUE` for 0 bytes, `OUT_OF_MEMORY`.
+    pub fn reserve_for_graph(&self, context: &Context, bytes: u64) -> Result<GraphMemory> {
+        if bytes == 0 {
+            return Err(Failure::argument("bytesize", "at least 1", 0));
+        }
+        let address = driver()?.memory.reserve(bytes, 1)?;
+        let (context, device) = (context.handle, context.device);
+        let memory = GraphMemory { address, bytes, context, device };
+        lock(&self.graphs).insert(address, memory);
+        Ok(memory)
+    }
+
+    /// The address was reserved for memory of a graph.
+    pub fn is_of_graph(&self, address: u64) -> bool {
+        lock(&self.graphs).contains_key(&address)
+    }
+
+    /// Bytes from an address to the end of the memory that a graph has there when it runs.
+    pub fn graph_bytes_from(&self, address: u64) -> Option<u64> {
+        let graphs = lock(&self.graphs);
+        let (start, memory) = graphs.range(..=address).next_back()?;
+        (start + memory.bytes).checked_sub(address).filter(|rest| *rest > 0)
+    }
+
+    /// Gives a graph's addresses memory.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_VALUE` if they have it already, `OUT_OF_MEMORY`.
+    pub fn alloc_for_graph(&self, memory: &GraphMemory) -> Result<()> {
+        let &GraphMemory { address, bytes, context, device } = memory;
+        let mut table = lock(&self.device);
+        if table.blocks.contains_key(&address) {
+            let reason =
+                format!("memory of a graph at {address:#x} was not freed since its last run");
+            return Err(Failure::new(Status::INVALID_VALUE, reason));
+        }
+        table.check_room(device, bytes)?;
+        let range = self.arenas[device].alloc(bytes)?;
+        let origin = range.origin();
+        driver()?.memory.map(address, Box::new(range))?;
+        table.insert(address, Block { context, device, bytes, origin });
+        Ok(())
+    }
+
+    /// The device of the allocation that starts at an address.
+    pub fn device_of(&self, start: u64) -> Option<usize> {
+        lock(&self.device).blocks.get(&start).map(|block| block.device)
     }
 
     /// Where the bytes of the allocation that starts at an address are.
@@ -103,6 +193,8 @@ impl Heap {
         }
         let import = Range::open(&origin)?;
         let address = driver()?.memory.adopt(context.device, Box::new(import))?;
+        // The other process may have written all of it.
+        driver()?.memory.initialise(address, origin.bytes)?;
         imports.insert(origin, Opened { context: context.handle, address, num_users: 1 });
         Ok(address)
     }
@@ -187,7 +279,13 @@ impl Heap {
     /// # Errors
     ///
     /// `INVALID_VALUE` for 0 bytes, `OUT_OF_MEMORY`.
-    pub fn alloc_host(&self, context: &Context, bytes: usize, flags: u32) -> Result<u64> {
+    pub fn alloc_host(
+        &self,
+        context: &Context,
+        bytes: usize,
+        kind: HostKind,
+        flags: u32,
+    ) -> Result<u64> {
         let layout = host_layout(bytes)?;
         // SAFETY: the layout is not empty.
         let start = unsafe { alloc_zeroed(layout) };
@@ -195,8 +293,7 @@ impl Heap {
             let reason = format!("{bytes} bytes of host memory");
             return Err(Failure::new(Status::OUT_OF_MEMORY, reason));
         }
-        let block =
-            HostBlock { context: context.handle, bytes: bytes as u64, is_owned: true, flags };
+        let block = HostBlock { context: context.handle, bytes: bytes as u64, kind, flags };
         // SAFETY: `free_host` ends the mapping before the memory goes.
         if let Err(error) = unsafe { driver()?.memory.map_host(start, bytes as u64) } {
             // SAFETY: allocated with this layout.
@@ -230,8 +327,8 @@ impl Heap {
         unsafe { driver()?.memory.map_host(start, bytes as u64) }.map_err(|error| {
             Failure::new(Status::HOST_MEMORY_ALREADY_REGISTERED, error.to_string())
         })?;
-        let block =
-            HostBlock { context: context.handle, bytes: bytes as u64, is_owned: false, flags };
+        let kind = HostKind::Registered;
+        let block = HostBlock { context: context.handle, bytes: bytes as u64, kind, flags };
         lock(&self.host).insert(start as u64, block);
         Ok(())
     }
@@ -241,25 +338,24 @@ impl Heap {
         lock(&self.host).get(&start).copied()
     }
 
-    /// Ends host memory; `is_owned` says which kind it must be.
+    /// Ends host memory; `kind` says which it must be, if that matters.
     ///
     /// # Errors
     ///
     /// `INVALID_VALUE`, `HOST_MEMORY_NOT_REGISTERED`.
-    pub fn free_host(&self, start: u64, is_owned: Option<bool>) -> Result<()> {
+    pub fn free_host(&self, start: u64, kind: Option<HostKind>) -> Result<()> {
         let mut host = lock(&self.host);
         let block = host.get(&start).copied();
-        let Some(block) = block.filter(|it| is_owned.is_none_or(|owned| owned == it.is_owned))
-        else {
-            let status = match is_owned {
-                Some(false) => Status::HOST_MEMORY_NOT_REGISTERED,
+        let Some(block) = block.filter(|it| kind.is_none_or(|kind| kind == it.kind)) else {
+            let status = match kind {
+                Some(HostKind::Registered) => Status::HOST_MEMORY_NOT_REGISTERED,
                 _ => Status::INVALID_VALUE,
             };
             return Err(Failure::new(status, format!("no host memory starts at {start:#x}")));
         };
         host.remove(&start);
         driver()?.memory.free(start)?;
-        if block.is_owned {
+        if block.kind != HostKind::Registered {
             // SAFETY: `alloc_host` allocated it with this layout, and it left the table just now.
             unsafe { dealloc(start as *mut u8, host_layout(block.bytes as usize)?) };
         }

@@ -22,9 +22,11 @@ mod heap;
 mod module;
 mod operation;
 mod primary;
+mod remote;
 mod settings;
 mod status;
 mod stream;
+mod value;
 mod vmm;
 
 pub use settings::Settings;

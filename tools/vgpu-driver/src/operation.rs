@@ -12,8 +12,11 @@ use crate::counts;
 use crate::driver::driver;
 use crate::failure::{Failure, Result};
 use crate::graph::GraphExec;
+use crate::heap::GraphMemory;
 use crate::module::Function;
+use crate::remote::Remote;
 use crate::status::Status;
+use crate::value::{Until, Value};
 
 /// An operation in a stream or a graph.
 #[derive(Clone)]
@@ -28,8 +31,18 @@ pub enum Operation {
     Host(HostFunction),
     /// The time is taken.
     Stamp(Arc<OnceLock<Instant>>),
+    /// A graph's memory is allocated.
+    Alloc(GraphMemory),
     /// Device memory is given back.
     Free(u64),
+    /// A number in memory is waited for.
+    Await(Value, Until),
+    /// A number in memory is written.
+    Write(Value),
+    /// An event that other processes see has been passed.
+    Pass(Arc<Remote>, u64),
+    /// The record of another process's event is waited for.
+    AwaitEvent(Arc<Remote>, u64),
     /// A graph.
     Graph(Arc<GraphExec>),
     /// Nothing.
@@ -118,7 +131,8 @@ impl Operation {
     pub fn run_or_fail(&self, shared: &Shared) {
         let is_callback =
             matches!(self, Operation::Host(HostFunction { call: HostCall::Callback(..), .. }));
-        if shared.check().is_err() && !is_callback && !matches!(self, Operation::Stamp(_)) {
+        let is_event = matches!(self, Operation::Stamp(_) | Operation::Pass(..));
+        if shared.check().is_err() && !is_callback && !is_event {
             return;
         }
         if let Err(failure) = self.run(shared) {
@@ -139,7 +153,18 @@ impl Operation {
                 time.get_or_init(Instant::now);
                 Ok(())
             }
+            Operation::Alloc(memory) => driver()?.heap.alloc_for_graph(memory),
             Operation::Free(address) => driver()?.heap.free(*address),
+            Operation::Await(value, until) => value.wait(*until),
+            Operation::Write(value) => value.write(),
+            Operation::Pass(event, number) => {
+                event.pass(*number);
+                Ok(())
+            }
+            Operation::AwaitEvent(event, number) => {
+                event.wait(*number);
+                Ok(())
+            }
             Operation::Graph(graph) => {
                 graph.run(shared);
                 Ok(())
@@ -157,6 +182,7 @@ fn run_kernel(function: &Function, launch: &Launch, shared: &Shared) -> Result<(
     let mut launch = Launch { counts: counts::are_wanted(), ..launch.clone() };
     if launch.cooperative {
         launch.workspace = memory.alloc(module.device, WORKSPACE_BYTES)?;
+        memory.initialise(launch.workspace, WORKSPACE_BYTES)?;
     }
     let report = module.image.launch(&function.name, &launch);
     if launch.cooperative {
@@ -211,6 +237,10 @@ impl Copy {
                 let src = src.map_err(|error| self.failure("reads", &error))?;
                 // SAFETY: both pieces hold `src.bytes` bytes; they may overlap.
                 unsafe { std::ptr::copy(src.start, dst.start, src.bytes as usize) };
+                if let Start::Device(address) = self.dst.start {
+                    let address = address + row * self.dst.pitch + done;
+                    driver()?.memory.initialise(address, src.bytes)?;
+                }
                 done += src.bytes;
             }
         }
@@ -269,6 +299,7 @@ impl Fill {
                         Failure::new(Status::ILLEGAL_ADDRESS, reason)
                     })?;
                 self.set(span.as_mut_ptr(), (length / self.element_bytes) as usize);
+                driver()?.memory.initialise(address, length)?;
                 done += length;
             }
         }

@@ -11,6 +11,17 @@ pub struct Fault {
     pub kind: FaultKind,
     /// The instruction, if one is to blame.
     pub at: Option<Place>,
+    /// What others did before that has to do with it.
+    pub related: Vec<Related>,
+}
+
+/// What a thread did earlier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Related {
+    /// What it did, such as `write`.
+    pub what: String,
+    /// Who, and where.
+    pub at: Place,
 }
 
 /// A thread and the instruction it was at.
@@ -54,6 +65,48 @@ pub enum FaultKind {
         /// Bytes accessed.
         bytes: u64,
     },
+    /// A read of bytes that nobody has written.
+    #[error("{access} of {bytes} bytes at {address:#x} that nobody has written{hint}")]
+    Uninitialised {
+        /// What reads, with the space.
+        access: String,
+        /// First byte of the access.
+        address: u64,
+        /// Bytes accessed.
+        bytes: u64,
+        /// The first of them without a value, in words.
+        hint: String,
+    },
+    /// Two accesses that nothing orders, at least one of which writes.
+    #[error("{access} of {bytes} bytes at {address:#x} races with {earlier}{hint}")]
+    Race {
+        /// The later access, with the space.
+        access: String,
+        /// First byte of the later access.
+        address: u64,
+        /// Bytes of the later access.
+        bytes: u64,
+        /// The earlier access.
+        earlier: String,
+        /// Where the bytes lie, in words.
+        hint: String,
+    },
+    /// The async proxy accesses bytes that were written through the generic proxy, and no proxy fence
+    /// lies between.
+    #[error(
+        "{access} of {bytes} bytes at {address:#x} through the async proxy after a generic write \
+         without fence.proxy.async{hint}"
+    )]
+    Proxy {
+        /// The later access, with the space.
+        access: String,
+        /// First byte of the later access.
+        address: u64,
+        /// Bytes of the later access.
+        bytes: u64,
+        /// Where the bytes lie, in words.
+        hint: String,
+    },
     /// A `trap` instruction.
     #[error("trap")]
     Trap,
@@ -91,7 +144,8 @@ pub enum FaultKind {
 impl Display for Fault {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "kernel `{}`: {}", self.kernel, self.kind)?;
-        self.at.as_ref().map_or(Ok(()), |at| write!(f, "\n  at {at}"))
+        self.at.as_ref().map_or(Ok(()), |at| write!(f, "\n  at {at}"))?;
+        self.related.iter().try_for_each(|it| write!(f, "\n  {}: {}", it.what, it.at))
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::asynchrony::{self, Asynchrony};
+use crate::checks::{self, Checks};
 use crate::counts::Counts;
 use crate::fault::Fault;
 use crate::machine::{Grid, Shape};
@@ -56,6 +57,8 @@ pub struct Launch {
     pub asynchrony: Option<Asynchrony>,
     /// What the launch does is counted: [`Report::counts`].
     pub counts: bool,
+    /// Mistakes that are looked for; `None` for what `VGPU_CHECK` says ([`Checks::from_env`]).
+    pub checks: Option<Checks>,
     /// Tensor cores add FP8 products as Hopper is reported to: aligned to the largest term of an
     /// instruction and cut 13 bits below it. Else in FP32.
     pub truncates_fp8: bool,
@@ -75,6 +78,7 @@ impl Default for Launch {
             workspace: 0,
             asynchrony: None,
             counts: false,
+            checks: None,
             truncates_fp8: false,
         }
     }
@@ -134,6 +138,8 @@ impl Image {
         }
         let image = Image { program, memory, globals };
         for (global, address) in image.program.globals.iter().zip(&image.globals) {
+            image.memory.name(*address, &global.name);
+            image.memory.initialise(*address, global.bytes)?;
             image.memory.write(*address, &global.init)?;
             for (at, target, offset) in &global.addresses {
                 let value = image.globals[*target].wrapping_add_signed(*offset);
@@ -259,6 +265,13 @@ fn shape(kernel: &Kernel, launch: &Launch) -> Result<Shape, LaunchError> {
             return refuse(asynchrony::VARIABLE, expected, error.got);
         }
     };
+    let checks = match launch.checks.map_or_else(Checks::from_env, Ok) {
+        Ok(checks) => checks,
+        Err(error) => {
+            let expected = "`all`, `none` or a list of checks".to_owned();
+            return refuse(checks::VARIABLE, expected, error.got);
+        }
+    };
     static GRID_IDS: AtomicU64 = AtomicU64::new(1);
     Ok(Shape {
         grid: launch.grid,
@@ -273,6 +286,7 @@ fn shape(kernel: &Kernel, launch: &Launch) -> Result<Shape, LaunchError> {
         envreg: [0, (launch.workspace >> 32) as u32, launch.workspace as u32],
         fuel: launch.fuel,
         asynchrony,
+        checks,
         truncates_fp8: launch.truncates_fp8,
         counts: launch.counts,
     })

@@ -1,6 +1,8 @@
 //! The virtual GPU: runs PTX kernels on the processor and reports their faults.
 
 mod asynchrony;
+mod check;
+mod checks;
 mod counts;
 mod fault;
 mod format;
@@ -13,9 +15,10 @@ pub mod ptx;
 mod tensor_map;
 
 pub use asynchrony::{Asynchrony, AsynchronyError};
+pub use checks::{Checks, ChecksError};
 pub use counts::{Bulk, Bytes, Counts, Tally};
-pub use fault::{Fault, FaultKind, Place};
+pub use fault::{Fault, FaultKind, Place, Related};
 pub use launch::{Image, Launch, LaunchError, MAX_SHARED_BYTES, Report, blocks_per_sm};
 pub use memory::{HostBytes, MAX_DEVICES, Memory, MemoryError, Span};
-pub use program::{Kernel, LoadError, Param, Program, Unsupported};
+pub use program::{Kernel, LoadError, Param, Program, Survey, Unsupported};
 pub use tensor_map::{Swizzle, TENSOR_MAP_BYTES, TensorMap, TensorMapError, TensorType};

@@ -6,6 +6,9 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
+use crate::check::Initial;
+use crate::checks::Checks;
+
 /// Device 0's heap starts here: above the windows of the generic address space, below where Linux
 /// places programs and libraries.
 const HEAP_BASE: u64 = 0x100_0000_0000;
@@ -108,9 +111,20 @@ pub(crate) struct Region {
     pub start: u64,
     pub end: u64,
     backing: Arc<Backing>,
+    /// Which bytes have been written; `None` if nobody keeps count.
+    initial: Option<Arc<Initial>>,
 }
 
 impl Region {
+    fn new(start: u64, end: u64, backing: Backing, initial: Option<Initial>) -> Self {
+        Region { start, end, backing: Arc::new(backing), initial: initial.map(Arc::new) }
+    }
+
+    /// Which bytes have been written, from the region's start on; `None` for all.
+    pub(crate) fn initial(&self) -> Option<&Initial> {
+        self.initial.as_deref()
+    }
+
     /// Host address of `address`, which must lie in the region.
     pub(crate) fn host(&self, address: u64) -> *mut u8 {
         self.backing.start().wrapping_add((address - self.start) as usize)
@@ -140,24 +154,40 @@ impl Span {
 struct Table {
     regions: BTreeMap<u64, Region>,
     freed: BTreeMap<u64, u64>,
+    names: BTreeMap<u64, String>,
     next: [u64; MAX_DEVICES],
     /// Reserved addresses, counted from their base.
     reserved: u64,
 }
 
 /// Allocations of all devices of a process.
-#[derive(Default)]
 pub struct Memory {
     table: RwLock<Table>,
     /// Counts changes of the table.
     generation: AtomicU64,
+    /// Keeps count of the bytes that have been written.
+    tracks: bool,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Memory {
-    /// An empty address space.
+    /// An empty address space, for the checks that `VGPU_CHECK` names ([`Checks::from_env`]).
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self::with_checks(Checks::from_env().unwrap_or(Checks::NONE))
+    }
+
+    /// An empty address space. Reads of bytes that nobody has written are found if `checks` contains
+    /// [`Checks::INITIALISED`], by launches that look for them.
+    #[must_use]
+    pub fn with_checks(checks: Checks) -> Self {
+        let tracks = checks.contains(Checks::INITIALISED);
+        Memory { table: RwLock::default(), generation: AtomicU64::new(0), tracks }
     }
 
     /// Allocates `bytes` zeroed bytes on a device, aligned to 256, and returns their address.
@@ -206,8 +236,8 @@ impl Memory {
         }
         table.next[device] = end;
         let address = HEAP_BASE + HEAP_BYTES * device as u64 + offset;
-        let backing = Arc::new(backing);
-        table.regions.insert(address, Region { start: address, end: address + bytes, backing });
+        let initial = self.tracks.then(|| Initial::new(bytes));
+        table.regions.insert(address, Region::new(address, address + bytes, backing, initial));
         self.generation.fetch_add(1, Ordering::Release);
         Ok(address)
     }
@@ -246,9 +276,9 @@ impl Memory {
         if bytes == 0 || overlaps || !is_reserved {
             return Err(MemoryError::OutOfBounds { address, bytes, hint: String::new() });
         }
-        let backing = Arc::new(Backing::Lent(host));
         table.freed.retain(|start, stop| *start >= end || *stop <= address);
-        table.regions.insert(address, Region { start: address, end, backing });
+        // The bytes may have been written elsewhere.
+        table.regions.insert(address, Region::new(address, end, Backing::Lent(host), None));
         self.generation.fetch_add(1, Ordering::Release);
         Ok(())
     }
@@ -264,6 +294,33 @@ impl Memory {
         table.freed.insert(region.start, region.end);
         self.generation.fetch_add(1, Ordering::Release);
         Ok(())
+    }
+
+    /// Gives the allocation that starts at `address` a name, for messages.
+    pub fn name(&self, address: u64, name: &str) {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        table.names.insert(address, name.to_owned());
+    }
+
+    /// Says that bytes of one allocation have values, which [`Memory::write`] does by itself.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryError::OutOfBounds`].
+    pub fn initialise(&self, address: u64, bytes: u64) -> Result<(), MemoryError> {
+        if self.tracks && bytes > 0 {
+            let region = self.region(address, bytes)?;
+            region.initial().inspect(|it| it.set(address - region.start, bytes));
+        }
+        Ok(())
+    }
+
+    /// Says that all bytes have values: a launch runs that does not keep count.
+    pub(crate) fn initialise_all(&self) {
+        if self.tracks {
+            let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+            table.regions.values().filter_map(Region::initial).for_each(Initial::set_whole);
+        }
     }
 
     /// Lets kernels see host memory at its own address.
@@ -283,8 +340,8 @@ impl Memory {
         let overlaps = table.regions.range(..end).next_back().is_some_and(|(_, r)| r.end > address);
         match NonNull::new(start) {
             Some(start) if bytes > 0 && !overlaps => {
-                let backing = Arc::new(Backing::Foreign { start });
-                table.regions.insert(address, Region { start: address, end, backing });
+                let backing = Backing::Foreign { start };
+                table.regions.insert(address, Region::new(address, end, backing, None));
                 self.generation.fetch_add(1, Ordering::Release);
                 Ok(())
             }
@@ -326,7 +383,9 @@ impl Memory {
         if data.is_empty() {
             return Ok(());
         }
-        let host = self.region(address, data.len() as u64)?.host(address);
+        let region = self.region(address, data.len() as u64)?;
+        region.initial().inspect(|it| it.set(address - region.start, data.len() as u64));
+        let host = region.host(address);
         // SAFETY: the region holds `data.len()` bytes from `host` on; `data` cannot overlap them.
         unsafe { host.copy_from_nonoverlapping(data.as_ptr(), data.len()) };
         Ok(())
@@ -376,16 +435,21 @@ impl Memory {
 }
 
 fn hint(table: &Table, address: u64) -> String {
+    let name = |start: &u64| match table.names.get(start) {
+        Some(name) => format!(" (`{name}`)"),
+        None => String::new(),
+    };
     if let Some((start, end)) = table.freed.range(..=address).next_back()
         && address < *end
     {
-        let at = address - start;
-        return format!(": byte {at} of {} bytes at {start:#x} that were freed", end - start);
+        let (length, at) = (end - start, address - start);
+        let name = name(start);
+        return format!(": byte {at} of {length} bytes at {start:#x}{name} that were freed");
     }
     match table.regions.range(..=address).next_back() {
         Some((start, region)) => {
             let (length, at) = (region.end - start, address - start);
-            format!(": byte {at} of the {length} bytes at {start:#x}")
+            format!(": byte {at} of the {length} bytes at {start:#x}{}", name(start))
         }
         None => String::new(),
     }

@@ -53,7 +53,7 @@ fn a_thread_that_holds_a_lock_gets_its_turn() {
     // Every thread of the warp takes the same lock in turn: without fairness this never ends.
     let body = "mov.u32 %r5, 0;\n\
          $again: atom.global.cas.b32 %r1, [%a], 0, 1;\nsetp.ne.u32 %p1, %r1, 0;\n@%p1 bra $again;\n\
-         ld.global.u32 %r2, [%b];\nadd.u32 %r2, %r2, %tid;\nst.global.u32 [%b], %r2;\n\
+         membar.gl;\nld.global.u32 %r2, [%b];\nadd.u32 %r2, %r2, %tid;\nst.global.u32 [%b], %r2;\nmembar.gl;\n\
          atom.global.exch.b32 %r3, [%a], 0;";
     assert_eq!(words(body, 32, &[0])[0], (0..32).sum::<u32>());
 }

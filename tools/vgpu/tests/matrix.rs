@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use half::{bf16, f16};
 use support::{Gpu, launch};
-use vgpu::{Asynchrony, FaultKind, Launch, LaunchError};
+use vgpu::{Asynchrony, Checks, FaultKind, Launch, LaunchError};
 
 const HEADER: &str = ".version 8.7\n.target sm_90a\n.address_size 64\n";
 
@@ -175,6 +175,14 @@ impl Case {
     }
 
     fn launch(&self, after: &str) -> (Gpu, u64, Result<vgpu::Report, LaunchError>) {
+        self.launch_checked(after, Checks::ALL)
+    }
+
+    fn launch_checked(
+        &self,
+        after: &str,
+        checks: Checks,
+    ) -> (Gpu, u64, Result<vgpu::Report, LaunchError>) {
         let (a, descriptor_a) = factor(64, self.a, 1, self.span, self.transposed[0]);
         let (b, descriptor_b) = factor(self.n, self.b, 2, self.span, self.transposed[1]);
         let rows: Vec<u8> =
@@ -182,7 +190,8 @@ impl Case {
         let gpu = Gpu::new(&self.kernel([descriptor_a, descriptor_b], after));
         let input = gpu.upload(&[a, b, rows].concat());
         let output = gpu.upload(&vec![0u32; 128 * self.registers()]);
-        let result = gpu.launch("k", &launch(1, 128, &[input, output]));
+        let shape = Launch { checks: Some(checks), ..launch(1, 128, &[input, output]) };
+        let result = gpu.launch("k", &shape);
         (gpu, output, result)
     }
 
@@ -275,6 +284,10 @@ fn operands_that_change_before_the_wait_are_found() {
     // The store hits B; near miss: when all have waited, or beside the operands.
     let bad = "st.shared.u32 [tile+32768], 77;";
     let (_, _, result) = CASE.launch(bad);
+    let Err(LaunchError::Fault(fault)) = result else { panic!("{result:?}") };
+    assert!(matches!(fault.kind, FaultKind::Race { .. }), "{fault}");
+    // The operands are compared by themselves too.
+    let (_, _, result) = CASE.launch_checked(bad, Checks::NONE);
     let Err(LaunchError::Fault(fault)) = result else { panic!("{result:?}") };
     let FaultKind::Misuse(message) = &fault.kind else { panic!("{fault}") };
     assert!(message.contains("overwritten before the wait"), "{message}");

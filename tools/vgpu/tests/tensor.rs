@@ -31,7 +31,7 @@ fn load(rank: usize, bytes: u32, coordinates: &[i32]) -> String {
     let coordinates: Vec<String> = coordinates.iter().map(i32::to_string).collect();
     format!(
         "@%p1 bra $wait;\nmbarrier.init.shared::cta.b64 [bar], 1;\n\
-         mbarrier.arrive.expect_tx.shared::cta.b64 _, [bar], {bytes};\n\
+         fence.mbarrier_init.release.cluster;\nmbarrier.arrive.expect_tx.shared::cta.b64 _, [bar], {bytes};\n\
          cp.async.bulk.tensor.{rank}d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%r1], [%m, {{{}}}], [%r2];\n\
          $wait: {WAIT}",
         coordinates.join(", ")
@@ -166,7 +166,7 @@ fn a_box_goes_to_several_blocks() {
     // Block 1 loads for itself and block 0; both wait for all bytes.
     let body = format!(
         "mov.u32 %r3, %cluster_ctarank;\n@!%p1 mbarrier.init.shared::cta.b64 [bar], 1;\n\
-         @!%p1 mbarrier.arrive.expect_tx.shared::cta.b64 _, [bar], 1024;\n\
+         fence.mbarrier_init.release.cluster;\n@!%p1 mbarrier.arrive.expect_tx.shared::cta.b64 _, [bar], 1024;\n\
          barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;\n\
          setp.ne.or.u32 %p2, %r3, 1, %p1;\nmov.u16 %h, 3;\n\
          @!%p2 cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%r1], [%m, {{0, 2}}], [%r2], %h;\n{WAIT}"

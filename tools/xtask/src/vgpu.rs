@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use crate::error::{Error, Result};
 use crate::shell::Step;
-use crate::toolchain::Environment;
+use crate::toolchain::{Change, Environment};
 use crate::{cargo, workspace};
 
 /// The names under which programs look for the driver.
@@ -102,7 +102,11 @@ fn split(text: &str) -> Vec<String> {
     all
 }
 
-/// Builds the driver and changes `environment` so that programs find it before any other.
+/// Chooses what kernels are checked for; all, unless the caller says something else.
+const CHECKS: &str = "VGPU_CHECK";
+
+/// Builds the driver and changes `environment` so that programs find it before any other, and it looks
+/// for every mistake.
 pub fn add_to(environment: &mut Environment) -> Result<()> {
     let library = cargo::build_cdylib("vgpu-driver")?;
     let folder = workspace::target_dir().join("vgpu");
@@ -111,6 +115,9 @@ pub fn add_to(environment: &mut Environment) -> Result<()> {
         replace_link(&library, &folder.join(name))?;
     }
     environment.prepend("LD_LIBRARY_PATH", folder);
+    if std::env::var_os(CHECKS).is_none() {
+        environment.0.push((CHECKS, Change::Set("all".into())));
+    }
     Ok(())
 }
 

@@ -51,15 +51,17 @@ impl GemmTile {
 
     /// Shared memory of a CTA whose ring has this many stages.
     pub const fn shared_bytes(&self, num_stages: usize) -> usize {
-        const BARRIER_BYTES: usize = 2 * 8;
-        let d_bytes = (self.block_m * self.block_n * 2).next_multiple_of(1024);
+        const ALIGN: usize = 1024;
+        let barrier_bytes = (2 * 8 * MAX_STAGES).next_multiple_of(ALIGN);
+        let d_bytes = (self.block_m * self.block_n * 2).next_multiple_of(ALIGN);
         let tile_bytes = (self.block_m + self.block_n) * BLOCK_K_BYTES;
         let num_b_scales = self.block_n / greatest_common_divisor(self.block_n, 128);
         let scale_bytes = match self.format {
-            GemmFormat::Fp8 => (4 * (self.block_m + num_b_scales)).next_multiple_of(16),
+            GemmFormat::Fp8 => 4 * (self.block_m + num_b_scales),
             GemmFormat::Bf16 => 0,
         };
-        d_bytes + num_stages * (tile_bytes + scale_bytes + BARRIER_BYTES)
+        let stage_bytes = (tile_bytes + scale_bytes).next_multiple_of(ALIGN);
+        barrier_bytes + d_bytes + num_stages * stage_bytes
     }
 
     /// The most stages that fit.

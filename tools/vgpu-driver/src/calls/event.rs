@@ -11,6 +11,7 @@ use crate::event::{Event, Recorded};
 use crate::failure::{Failure, Result};
 use crate::handles::Handle;
 use crate::operation::Operation;
+use crate::remote::Remote;
 use crate::status::Status;
 
 /// `CU_EVENT_DISABLE_TIMING` and `CU_EVENT_INTERPROCESS`; 1 asks for waiting without spinning.
@@ -26,14 +27,18 @@ api! {
         if flags > 7 {
             return Err(Failure::argument("Flags", "flags of CUevent_flags", flags));
         }
-        if flags & INTERPROCESS != 0 {
-            return Err(lacking("CU_EVENT_INTERPROCESS"));
+        if flags & INTERPROCESS != 0 && flags & DISABLE_TIMING == 0 {
+            let expected = "CU_EVENT_DISABLE_TIMING with CU_EVENT_INTERPROCESS";
+            return Err(Failure::argument("Flags", expected, flags));
         }
         if event.is_null() {
             return Err(Failure::argument("phEvent", "an address", "null"));
         }
-        let has_time = flags & DISABLE_TIMING == 0;
-        let new = Event::new(context.handle, context.shared.clone(), has_time);
+        let (shared, has_time) = (context.shared.clone(), flags & DISABLE_TIMING == 0);
+        let new = match flags & INTERPROCESS {
+            0 => Event::new(context.handle, shared, has_time),
+            _ => Event::of_processes(context.handle, shared, Remote::new()?),
+        };
         // SAFETY: the caller's pointer.
         unsafe { put(event, "phEvent", driver()?.events.add(new)) }?;
     }
@@ -58,7 +63,11 @@ api! {
         refuse_in_capture()?;
         let event = driver()?.events.get(event)?;
         event.shared.check()?;
-        if event.point()?.is_some_and(|(marker, _)| !marker.is_past()) {
+        let is_ready = match &event.remote {
+            Some(remote) => remote.is_past(remote.latest()),
+            None => event.point()?.is_none_or(|(marker, _)| marker.is_past()),
+        };
+        if !is_ready {
             return Err(Status::NOT_READY.into());
         }
         event.shared.flush();
@@ -69,8 +78,10 @@ api! {
         let event = driver()?.events.get(event)?;
         let point = event.point()?;
         refuse_in_capture()?;
-        if let Some((marker, _)) = point {
-            marker.wait();
+        match (&event.remote, point) {
+            (Some(remote), _) => remote.wait(remote.latest()),
+            (None, Some((marker, _))) => marker.wait(),
+            (None, None) => {}
         }
         event.shared.flush();
         event.shared.check()?;
@@ -103,8 +114,20 @@ fn record(event: Handle, stream: Handle, flags: u32) -> Result<()> {
         if flags == RECORD_EXTERNAL {
             return Err(lacking("CU_EVENT_RECORD_EXTERNAL in a capture"));
         }
+        if event.remote.is_some() {
+            return Err(lacking("an event of several processes in a capture"));
+        }
         event.set(Recorded::Captured(capture, tail));
         return Ok(());
+    }
+    if let Some(remote) = &event.remote {
+        let number = remote.record();
+        let passed = stream.submit(Operation::Pass(remote.clone(), number), Vec::new());
+        if passed.is_err() {
+            // Nobody shall wait for what will not happen.
+            remote.pass(number);
+        }
+        return passed.map(drop);
     }
     let time = Arc::<OnceLock<_>>::default();
     let marker = stream.submit(Operation::Stamp(time.clone()), Vec::new())?;

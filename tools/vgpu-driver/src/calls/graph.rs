@@ -11,8 +11,10 @@ use crate::graph::{Graph, GraphExec};
 use crate::handles::Handle;
 use crate::operation::Operation;
 
-/// Flags of an instantiation; none changes what is done here.
+/// Flags of an instantiation; all but one change nothing here.
 const FLAGS: u64 = 15;
+/// `CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH`.
+const AUTO_FREE: u64 = 1;
 
 api! {
     /// An empty graph.
@@ -117,7 +119,7 @@ api! {
             let reason = "the graphs have different nodes";
             return Err(Failure::new(crate::status::Status::GRAPH_EXEC_UPDATE_FAILURE, reason));
         }
-        driver.graph_execs.insert(exec, Arc::new(GraphExec::new(&new)));
+        driver.graph_execs.insert(exec, Arc::new(old.renew(&new)));
     }
 }
 
@@ -133,7 +135,7 @@ unsafe fn instantiate(exec: *mut Handle, graph: Handle, flags: u64) -> Result<()
         return Err(Failure::argument("phGraphExec", "an address", "null"));
     }
     let driver = driver()?;
-    let new = GraphExec::new(&*driver.graphs.get(graph)?);
+    let new = GraphExec::new(&*driver.graphs.get(graph)?, flags & AUTO_FREE != 0);
     // SAFETY: the caller's.
     unsafe { put(exec, "phGraphExec", driver.graph_execs.add(new)) }
 }

@@ -8,11 +8,15 @@ use crate::capture::refuse_in_capture;
 use crate::context::usable;
 use crate::driver::driver;
 use crate::entry::{api, get, put};
+use crate::event::Event;
 use crate::failure::{Failure, Result};
+use crate::handles::Handle;
+use crate::remote::Remote;
 use crate::status::Status;
 
 /// First bytes of a handle.
 const MAGIC: [u8; 8] = *b"vgpu ipc";
+const EVENT_MAGIC: [u8; 8] = *b"vgpu evt";
 /// `CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS`.
 const LAZY_PEER_ACCESS: u32 = 1;
 
@@ -22,9 +26,11 @@ api! {
         usable()?;
         refuse_in_capture()?;
         let driver = driver()?;
-        let (start, _) = driver.allocation(address)?;
+        let (start, bytes) = driver.allocation(address)?;
         let none = || Failure::argument("dptr", "memory of cuMemAlloc", format!("{address:#x}"));
         let origin = driver.heap.origin(start).ok_or_else(none)?;
+        // Nobody sees from here what other processes write.
+        driver.memory.initialise(start, bytes)?;
         // SAFETY: the caller's pointer.
         unsafe { put(handle, "pHandle", encode(&origin)) }?;
     }
@@ -50,6 +56,28 @@ api! {
         unsafe { put(address, "pdptr", opened) }?;
     }
 
+    /// A handle of an event that was made for several processes.
+    fn cuIpcGetEventHandle(handle: *mut IpcMemHandle, event: Handle) {
+        usable()?;
+        let event = driver()?.events.get(event)?;
+        let none = || Failure::argument("event", "one with CU_EVENT_INTERPROCESS", "another");
+        let origin = event.remote.as_ref().ok_or_else(none)?.origin();
+        // SAFETY: the caller's pointer.
+        unsafe { put(handle, "pHandle", encode_as(EVENT_MAGIC, &origin)) }?;
+    }
+
+    /// An event of another process.
+    fn cuIpcOpenEventHandle(event: *mut Handle, handle: IpcMemHandle) {
+        let context = usable()?;
+        if event.is_null() {
+            return Err(Failure::argument("phEvent", "an address", "null"));
+        }
+        let remote = Remote::open(&decode_as(EVENT_MAGIC, &handle)?)?;
+        let new = Event::of_processes(context.handle, context.shared.clone(), remote);
+        // SAFETY: the caller's pointer.
+        unsafe { put(event, "phEvent", driver()?.events.add(new)) }?;
+    }
+
     /// Closes memory of another process, after the context's work.
     fn cuIpcCloseMemHandle(address: u64) {
         let context = usable()?;
@@ -60,8 +88,12 @@ api! {
 }
 
 pub(super) fn encode(origin: &Origin) -> IpcMemHandle {
+    encode_as(MAGIC, origin)
+}
+
+fn encode_as(magic: [u8; 8], origin: &Origin) -> IpcMemHandle {
     let mut handle = [0; 64];
-    handle[..8].copy_from_slice(&MAGIC);
+    handle[..8].copy_from_slice(&magic);
     handle[8..12].copy_from_slice(&origin.process.to_le_bytes());
     handle[12..16].copy_from_slice(&origin.file.to_le_bytes());
     handle[16..24].copy_from_slice(&origin.offset.to_le_bytes());
@@ -71,8 +103,12 @@ pub(super) fn encode(origin: &Origin) -> IpcMemHandle {
 
 /// Where the bytes are.
 pub(super) fn decode(handle: &IpcMemHandle) -> Result<Origin> {
-    if handle.reserved[..8] != MAGIC {
-        return Err(Failure::argument("handle", "one of cuIpcGetMemHandle", "other bytes"));
+    decode_as(MAGIC, handle)
+}
+
+fn decode_as(magic: [u8; 8], handle: &IpcMemHandle) -> Result<Origin> {
+    if handle.reserved[..8] != magic {
+        return Err(Failure::argument("handle", "one that the driver made", "other bytes"));
     }
     // SAFETY: the fields lie inside of the handle; all bits are numbers.
     unsafe {

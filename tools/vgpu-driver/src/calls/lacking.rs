@@ -174,8 +174,6 @@ lacking! {
     cuGreenCtxWaitEvent
     cuImportExternalMemory
     cuImportExternalSemaphore
-    cuIpcGetEventHandle
-    cuIpcOpenEventHandle
     cuKernelGetAttribute
     cuKernelGetFunction
     cuKernelGetLibrary
@@ -221,9 +219,6 @@ lacking! {
     cuLogsDumpToMemory
     cuLogsRegisterCallback
     cuLogsUnregisterCallback
-    cuMemAdvise
-    cuMemAdvise_v2
-    cuMemAllocManaged
     cuMemBatchDecompressAsync
     cuMemDiscardAndPrefetchBatchAsync
     cuMemDiscardBatchAsync
@@ -240,8 +235,6 @@ lacking! {
     cuMemPoolImportFromShareableHandle
     cuMemPoolImportPointer
     cuMemPoolSetAccess
-    cuMemPrefetchAsync
-    cuMemPrefetchAsync_v2
     cuMemPrefetchBatchAsync
     cuMemRangeGetAttribute
     cuMemRangeGetAttributes
@@ -289,9 +282,6 @@ lacking! {
     cuProfilerStart
     cuProfilerStop
     cuSignalExternalSemaphoresAsync
-    cuStreamAttachMemAsync
-    cuStreamBatchMemOp
-    cuStreamBatchMemOp_v2
     cuStreamBeginCaptureToCig
     cuStreamBeginCaptureToGraph
     cuStreamBeginRecaptureToGraph
@@ -306,14 +296,6 @@ lacking! {
     cuStreamSetAttribute
     cuStreamUpdateCaptureDependencies
     cuStreamUpdateCaptureDependencies_v2
-    cuStreamWaitValue32
-    cuStreamWaitValue32_v2
-    cuStreamWaitValue64
-    cuStreamWaitValue64_v2
-    cuStreamWriteValue32
-    cuStreamWriteValue32_v2
-    cuStreamWriteValue64
-    cuStreamWriteValue64_v2
     cuSurfObjectCreate
     cuSurfObjectDestroy
     cuSurfObjectGetResourceDesc

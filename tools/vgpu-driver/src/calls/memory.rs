@@ -8,6 +8,7 @@ use crate::driver::{Driver, driver};
 use crate::entry::{api, lacking, put};
 use crate::failure::{Failure, Result};
 use crate::handles::Handle;
+use crate::heap::HostKind;
 use crate::operation::Operation;
 use crate::settings::settings;
 
@@ -71,6 +72,9 @@ api! {
         if let Some(owner) = driver.heap.context_of(address).filter(|it| *it != context.handle) {
             driver.contexts.get(owner)?.synchronize()?;
         }
+        if driver.heap.host_block(address).is_some_and(|it| it.kind == HostKind::Managed) {
+            return driver.heap.free_host(address, Some(HostKind::Managed));
+        }
         driver.heap.free(address)?;
     }
 
@@ -93,7 +97,10 @@ api! {
         let context = usable()?;
         let stream = stream_of(stream)?;
         if stream.capture.is_active() {
-            return Err(lacking("cuMemAllocAsync in a capture"));
+            let memory = driver()?.heap.reserve_for_graph(&context, bytes as u64)?;
+            // SAFETY: the caller's pointer.
+            unsafe { put(address, "dptr", memory.address) }?;
+            return stream.enqueue(Operation::Alloc(memory));
         }
         // SAFETY: the caller's pointer.
         unsafe { give(address, || driver()?.heap.alloc(&context, bytes as u64)) }?;
@@ -103,13 +110,16 @@ api! {
     fn cuMemFreeAsync(address: u64, stream: Handle) {
         usable()?;
         let stream = stream_of(stream)?;
-        if stream.capture.is_active() {
-            return Err(lacking("cuMemFreeAsync in a capture"));
-        }
         if address == 0 {
             return Ok(());
         }
-        if !driver()?.heap.owns(address) {
+        let heap = &driver()?.heap;
+        let is_known = match stream.capture.is_active() {
+            // There is none before the graph runs.
+            true => heap.is_of_graph(address),
+            false => heap.owns(address) || heap.is_of_graph(address),
+        };
+        if !is_known {
             return Err(Failure::argument("dptr", "an allocation", format!("{address:#x}")));
         }
         stream.enqueue(Operation::Free(address))?;
@@ -121,7 +131,7 @@ api! {
         refuse_in_capture()?;
         check_flags(flags, HOST_ALLOC_FLAGS)?;
         // SAFETY: the caller's pointer.
-        unsafe { give(pointer, || driver()?.heap.alloc_host(&context, bytes, flags)) }?;
+        unsafe { give(pointer, || driver()?.heap.alloc_host(&context, bytes, HostKind::Pinned, flags)) }?;
     }
 
     /// As `cuMemHostAlloc`, without flags.
@@ -129,7 +139,7 @@ api! {
         let context = usable()?;
         refuse_in_capture()?;
         // SAFETY: the caller's pointer.
-        unsafe { give(pointer, || driver()?.heap.alloc_host(&context, bytes, 0)) }?;
+        unsafe { give(pointer, || driver()?.heap.alloc_host(&context, bytes, HostKind::Pinned, 0)) }?;
     }
 
     /// Gives host memory back, after all work of the context.
@@ -137,7 +147,7 @@ api! {
         let context = usable()?;
         refuse_in_capture()?;
         context.synchronize()?;
-        driver()?.heap.free_host(pointer, Some(true))?;
+        driver()?.heap.free_host(pointer, Some(HostKind::Pinned))?;
     }
 
     /// Lets devices see memory of the caller.
@@ -157,7 +167,7 @@ api! {
         let context = usable()?;
         refuse_in_capture()?;
         context.synchronize()?;
-        driver()?.heap.free_host(pointer, Some(false))?;
+        driver()?.heap.free_host(pointer, Some(HostKind::Registered))?;
     }
 
     /// Address at which devices see host memory: its own.
@@ -177,7 +187,7 @@ api! {
     fn cuMemHostGetFlags(flags: *mut c_uint, pointer: u64) {
         usable()?;
         let (start, _) = driver()?.allocation(pointer)?;
-        let block = driver()?.heap.host_block(start).filter(|block| block.is_owned);
+        let block = driver()?.heap.host_block(start).filter(|it| it.kind == HostKind::Pinned);
         let none = || Failure::argument("p", "memory of cuMemHostAlloc", "other memory");
         // SAFETY: the caller's pointer.
         unsafe { put(flags, "pFlags", block.ok_or_else(none)?.flags) }?;
@@ -222,7 +232,7 @@ api! {
 /// # Safety
 ///
 /// The pointer is null or valid.
-unsafe fn give(pointer: *mut u64, make: impl FnOnce() -> Result<u64>) -> Result<()> {
+pub(super) unsafe fn give(pointer: *mut u64, make: impl FnOnce() -> Result<u64>) -> Result<()> {
     if pointer.is_null() {
         return Err(Failure::argument("dptr", "an address", "null"));
     }
@@ -277,8 +287,11 @@ impl Driver {
     ) -> Result<()> {
         let (start, bytes) = self.allocation(address)?;
         let mapped = self.ranges.find(address).map(|(physical, ..)| physical.device);
-        let device = mapped.or_else(|| self.memory.device_of(address));
-        let of_host = device.is_none();
+        let of_heap = || self.heap.device_of(start).or_else(|| self.memory.device_of(address));
+        let device = mapped.or_else(of_heap);
+        let host = self.heap.host_block(start);
+        let is_managed = host.is_some_and(|it| it.kind == HostKind::Managed);
+        let of_host = device.is_none() && !is_managed;
         let context = self.heap.context_of(start).unwrap_or(0);
         let owner = match device {
             Some(device) => device,
@@ -295,10 +308,11 @@ impl Driver {
                 }
             }
             3 => address,
-            4 if of_host => address,
+            4 if of_host || is_managed => address,
             4 => return Err(Failure::argument("ptr", "host memory", "device memory")),
             // Synchronous copies always wait; every allocation has a number: its address.
-            6 | 8 | 14 | 15 | 17 => 0,
+            8 => is_managed.into(),
+            6 | 14 | 15 | 17 => 0,
             7 | 11 => start,
             9 => owner as u64,
             10 => u64::from(!of_host),

@@ -1,5 +1,6 @@
 //! The exported functions, by group, as NVIDIA's "CUDA Driver API" groups them.
 
+mod batch;
 mod context;
 mod copy;
 mod counts;
@@ -10,6 +11,7 @@ mod graph;
 mod ipc;
 mod lacking;
 mod launch;
+mod managed;
 mod memory;
 mod module;
 mod occupancy;
@@ -20,6 +22,7 @@ mod stream;
 mod tensor_map;
 mod vmm;
 
+pub use batch::*;
 pub use context::*;
 pub use copy::*;
 pub use counts::*;
@@ -30,6 +33,7 @@ pub use graph::*;
 pub use ipc::*;
 pub use lacking::*;
 pub use launch::*;
+pub use managed::*;
 pub use memory::*;
 pub use module::*;
 pub use occupancy::*;

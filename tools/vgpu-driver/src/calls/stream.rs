@@ -67,7 +67,16 @@ api! {
             return Err(crate::entry::lacking("CU_EVENT_WAIT_EXTERNAL"));
         }
         let stream = stream_of(stream)?;
-        match driver()?.events.get(event)?.recorded() {
+        let event = driver()?.events.get(event)?;
+        if let Some(remote) = &event.remote {
+            stream.capture.isolate()?;
+            let latest = remote.latest();
+            if !remote.is_past(latest) {
+                stream.submit(Operation::AwaitEvent(remote.clone(), latest), Vec::new())?;
+            }
+            return Ok(());
+        }
+        match event.recorded() {
             Recorded::Never => {}
             Recorded::Captured(capture, nodes) => stream.join_capture(&capture, &nodes)?,
             Recorded::Point { marker, .. } => {

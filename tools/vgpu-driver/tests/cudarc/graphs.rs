@@ -21,6 +21,13 @@ fn words(gpu: &Device) -> CudaSlice<u32> {
     words
 }
 
+/// An allocation lies at an address.
+fn is_there(address: u64) -> bool {
+    // SAFETY: nothing is asked for but whether it is there.
+    let answer = unsafe { sys::cuMemGetAddressRange_v2(&mut 0, &mut 0, address) };
+    answer == CUresult::CUDA_SUCCESS
+}
+
 on_vgpu! {
     fn a_captured_graph_is_replayed() {
         let gpu = device();
@@ -37,6 +44,53 @@ on_vgpu! {
         graph.launch().unwrap();
         gpu.stream.synchronize().unwrap();
         assert_eq!(gpu.stream.clone_dtoh(&words).unwrap(), [64, 0x0505_0505, 0, 0]);
+    }
+
+    fn a_graph_allocates_and_frees_its_own_memory() {
+        let gpu = device();
+        let words = words(&gpu);
+        begin(&gpu);
+        let stream = gpu.stream.cu_stream();
+        // SAFETY: memory that the graph has where it is used.
+        unsafe {
+            let own = result::malloc_async(stream, 64).unwrap();
+            let in_capture = code(result::free_async(address(&words), stream));
+            assert_eq!(in_capture, CUresult::CUDA_ERROR_INVALID_VALUE, "not the graph's");
+            gpu.launch(&gpu.stream, "add", own, &1u32);
+            result::memcpy_dtod_async(address(&words), own, 4, stream).unwrap();
+            result::free_async(own, stream).unwrap();
+            let kept = result::malloc_async(stream, 64).unwrap();
+            gpu.launch(&gpu.stream, "add", kept, &1u32);
+            let flags = CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
+            let graph = gpu.stream.end_capture(flags).unwrap().expect("a graph");
+            assert!(!is_there(own), "no memory before a run");
+            for _ in 0..2 {
+                graph.launch().unwrap();
+                gpu.stream.synchronize().unwrap();
+                assert_eq!(gpu.stream.clone_dtoh(&words).unwrap()[0], 32, "zeroed in each run");
+                let mut word = [0u32];
+                result::memcpy_dtoh_sync(&mut word, kept).unwrap();
+                assert_eq!(word, [32], "it is not freed with the run");
+            }
+            assert!(!is_there(own), "freed by the graph");
+            result::free_async(kept, stream).unwrap();
+            gpu.stream.synchronize().unwrap();
+            assert!(!is_there(kept));
+        }
+    }
+
+    fn a_graph_whose_memory_is_left_does_not_run_again() {
+        let gpu = device();
+        begin(&gpu);
+        // SAFETY: live handles.
+        unsafe { result::malloc_async(gpu.stream.cu_stream(), 64) }.unwrap();
+        let flags = CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_USE_NODE_PRIORITY;
+        let graph = gpu.stream.end_capture(flags).unwrap().expect("a graph");
+        graph.launch().unwrap();
+        gpu.stream.synchronize().unwrap();
+        graph.launch().unwrap();
+        assert_eq!(code(gpu.stream.synchronize()), CUresult::CUDA_ERROR_INVALID_VALUE);
+        std::mem::forget((graph, gpu));
     }
 
     fn branches_of_a_graph_run_at_the_same_time() {

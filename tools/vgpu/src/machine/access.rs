@@ -14,6 +14,7 @@ impl Exec<'_, '_> {
         let bytes = u64::from(access.bytes) * u64::from(access.vector);
         let pointers = self.pointers(access.space, &addresses, active, bytes, Kind::Read)?;
         self.tally(access.space, &addresses, active, bytes, Kind::Read);
+        self.observe_access(inst, access, &addresses, active, Kind::Read)?;
         for element in 0..usize::from(access.vector) {
             let dest = self.def(inst, element);
             let at = element * usize::from(access.bytes);
@@ -73,6 +74,7 @@ impl Exec<'_, '_> {
         let bytes = u64::from(access.bytes) * u64::from(access.vector);
         let pointers = self.pointers(access.space, &addresses, active, bytes, Kind::Write)?;
         self.tally(access.space, &addresses, active, bytes, Kind::Write);
+        self.observe_access(inst, access, &addresses, active, Kind::Write)?;
         for lane in lanes_of(active) {
             for element in 0..usize::from(access.vector) {
                 let source = self.used(inst, 1 + element);

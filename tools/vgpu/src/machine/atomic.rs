@@ -23,6 +23,7 @@ impl Exec<'_, '_> {
         let bytes = (width * vector) as u64;
         let pointers = self.pointers(access.space, &addresses, active, bytes, Kind::Atomic)?;
         self.tally(access.space, &addresses, active, bytes, Kind::Atomic);
+        self.observe_access(inst, access, &addresses, active, Kind::Atomic)?;
         for lane in lanes_of(active) {
             for element in 0..vector {
                 let operand = |i: usize| {

@@ -20,7 +20,7 @@ impl Exec<'_, '_> {
                 (aligned, counted)
             }
             BarrierOp::Arrive { aligned } => (aligned, true),
-            BarrierOp::ClusterArrive { aligned } | BarrierOp::ClusterWait { aligned } => {
+            BarrierOp::ClusterArrive { aligned, .. } | BarrierOp::ClusterWait { aligned } => {
                 (aligned, false)
             }
         };
@@ -28,8 +28,9 @@ impl Exec<'_, '_> {
             return Ok(Flow::Wait(Wait::Converge(self.warp.alive)));
         }
         match op {
-            BarrierOp::ClusterArrive { .. } => {
+            BarrierOp::ClusterArrive { relaxed, .. } => {
                 let phase = self.cluster.phase;
+                self.observe_cluster_arrival(relaxed, active);
                 lanes_of(active).for_each(|lane| self.warp.cluster_phase[lane] = phase);
                 self.cluster.arrived += active.count_ones();
                 self.cluster.try_complete();
@@ -38,6 +39,9 @@ impl Exec<'_, '_> {
             BarrierOp::ClusterWait { .. } => {
                 let phase = self.warp.cluster_phase[active.trailing_zeros() as usize];
                 let open = self.cluster.phase != phase;
+                if open {
+                    self.observe_cluster_wait(phase, active);
+                }
                 Ok(if open { Flow::Next } else { Flow::Wait(Wait::Cluster { phase }) })
             }
             _ => self.named_barrier(inst, op, counted, aligned, active),
@@ -99,11 +103,13 @@ impl Exec<'_, '_> {
                 "barrier {id} for {expected} threads while others wait at it for {}",
                 barrier.expected
             );
-            return Err(Trap::misuse(message, lane));
+            let trap = Trap::misuse(message, lane);
+            return Err(self.after_first_arrival(trap, id as u8));
         }
         if counted && barrier.arrived + arrivals > expected {
             let message = format!("more than {expected} threads at barrier {id}");
-            return Err(Trap::misuse(message, lane));
+            let trap = Trap::misuse(message, lane);
+            return Err(self.after_first_arrival(trap, id as u8));
         }
         barrier.expected = expected;
         barrier.arrived += arrivals;
@@ -113,6 +119,10 @@ impl Exec<'_, '_> {
         let complete = barrier.try_complete(alive);
         let last = barrier.last;
         self.cluster.progress |= complete;
+        self.observe_arrival(id as u8, phase, active);
+        if complete && !matches!(op, BarrierOp::Arrive { .. }) {
+            self.observe_barrier_wait(id as u8, phase, active);
+        }
         match op {
             BarrierOp::Arrive { .. } => Ok(Flow::Next),
             _ if !complete => Ok(Flow::Wait(Wait::Barrier { id: id as u8, phase })),

@@ -1,6 +1,7 @@
 //! The state that the warps of a cluster share: shared memory and barriers.
 
 use super::transfer::Transfer;
+use crate::check::ClusterCheck;
 use crate::program::RESERVED_SHARED;
 
 /// Barriers of a CTA.
@@ -77,6 +78,8 @@ pub(crate) struct ClusterState {
     pub turns: u64,
     /// Something happened that waiting threads may wait for.
     pub progress: bool,
+    /// What the checkers know, if any look.
+    pub check: Option<Box<ClusterCheck>>,
 }
 
 impl ClusterState {

@@ -4,6 +4,7 @@ use super::cluster::{Barrier, ClusterState, Cta, NUM_BARRIERS};
 use super::grid::{Cluster, Grid, split};
 use super::registers::Registers;
 use super::warp::{Split, Wait, Warp};
+use crate::check::ClusterCheck;
 use crate::ops::{Class, LANES};
 use crate::program::{Fixed, FixedReg, INLINED_PARAMS, Pointer, Special};
 
@@ -28,7 +29,7 @@ impl Grid<'_> {
                 free_registers: 0,
             });
         }
-        let state = ClusterState {
+        let mut state = ClusterState {
             position,
             ctas,
             arrived: 0,
@@ -36,6 +37,7 @@ impl Grid<'_> {
             pending: Vec::new(),
             turns: 0,
             progress: false,
+            check: None,
         };
         let mut warps = Vec::new();
         for rank in 0..num_ctas as usize {
@@ -43,6 +45,12 @@ impl Grid<'_> {
                 let warp = self.warp(&state, rank, index, threads);
                 warps.push(Warp { number: warps.len(), ..warp });
             }
+        }
+        if self.check.is_some() {
+            let threads: Vec<u32> = warps.iter().map(|warp: &Warp| warp.alive).collect();
+            let blocks = num_ctas as usize;
+            let check = ClusterCheck::new(number as u32, &threads, blocks, shape.shared_bytes);
+            state.check = Some(Box::new(check));
         }
         Cluster { state, warps }
     }

@@ -159,6 +159,7 @@ impl Exec<'_, '_> {
     /// Starts a transfer; the launch's mode says whether it is over at once.
     pub(super) fn submit(&mut self, transfer: Transfer) -> Result<(), Trap> {
         self.tally_transfer(&transfer);
+        self.observe_transfer(&transfer)?;
         let at_once = match self.grid.shape.asynchrony {
             Asynchrony::Earliest => true,
             Asynchrony::Latest => false,
@@ -180,6 +181,7 @@ impl Exec<'_, '_> {
         active: u32,
     ) -> Result<(), Trap> {
         let commits = self.warp.commits[kind as usize];
+        self.observe_group_wait(kind, keep, read, active);
         let limit = commits.map(|count| keep.map_or(u32::MAX, |keep| count.saturating_sub(keep)));
         let mut at = 0;
         while let Some(transfer) = self.cluster.pending.get(at) {
@@ -206,7 +208,7 @@ impl Exec<'_, '_> {
         if late.warp == self.warp.number {
             self.pc = late.pc;
         }
-        Trap::new(late.kind, late.lane)
+        Trap { kind: late.kind, lane: late.lane, related: late.related }
     }
 }
 

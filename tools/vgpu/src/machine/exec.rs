@@ -52,8 +52,11 @@ impl<'g> Exec<'g, '_> {
                             last,
                         );
                     }
+                    self.observe_barrier_wait(id, phase, split.mask);
                 }
-                Wait::Cluster { phase } if self.cluster.phase != phase => {}
+                Wait::Cluster { phase } if self.cluster.phase != phase => {
+                    self.observe_cluster_wait(phase, split.mask);
+                }
                 Wait::Mbarrier { address, phase } => {
                     // A barrier that is none any more is the waiting thread's fault.
                     if self.cluster.barrier(address).map_or(true, |it| it.phase != phase) {
@@ -220,6 +223,10 @@ impl<'g> Exec<'g, '_> {
             }
             Op::Async(op) => self.engine(inst, op, active),
             Op::SetRegisters(count) => self.set_registers(count, active),
+            Op::Fence(fence) => {
+                self.observe_fence(fence, active);
+                Ok(Flow::Next)
+            }
             Op::Clock { nanoseconds, wide } => {
                 let value = self.grid.clock(nanoseconds);
                 let dest = self.def(inst, 0);

@@ -7,6 +7,8 @@ use super::tally::Row;
 use super::transfer::LateFault;
 use super::warp::{Wait, Warp};
 use crate::asynchrony::{Asynchrony, Dice};
+use crate::check::GridCheck;
+use crate::checks::Checks;
 use crate::counts::Counts;
 use crate::fault::{Fault, FaultKind};
 use crate::memory::{Memory, Region};
@@ -43,6 +45,7 @@ pub(crate) struct Shape {
     /// Most warp instructions.
     pub fuel: u64,
     pub asynchrony: Asynchrony,
+    pub checks: Checks,
     pub truncates_fp8: bool,
     /// Movements are counted.
     pub counts: bool,
@@ -67,6 +70,15 @@ impl View {
         let region = self.regions.get(self.last)?;
         let global = matches!(space, Space::Global | Space::Generic);
         (global && region.contains(address, bytes)).then(|| region.host(address))
+    }
+
+    /// The region of an access.
+    #[inline(always)]
+    pub(crate) fn region(&mut self, address: u64, bytes: u64) -> Option<&Region> {
+        if !self.regions.get(self.last)?.contains(address, bytes) {
+            self.find(address, bytes)?;
+        }
+        self.regions.get(self.last)
     }
 
     /// Host address of an access.
@@ -98,6 +110,8 @@ pub(crate) struct Grid<'g> {
     pub output: String,
     /// Decides in random runs.
     pub dice: Dice,
+    /// What the checkers know, if any look.
+    pub check: Option<Box<GridCheck>>,
     /// Rounds in which time passed and nothing else happened.
     idle_rounds: u32,
     /// What each instruction has moved, if the launch counts.
@@ -123,6 +137,9 @@ impl<'g> Grid<'g> {
         let bytes = kernel.param_bytes().max(params.len() as u32) as usize;
         let mut padded = params.to_vec();
         padded.resize(bytes.next_multiple_of(16), 0);
+        if !shape.checks.contains(Checks::INITIALISED) {
+            memory.initialise_all();
+        }
         let params = padded.chunks_exact(16).map(|chunk| {
             let mut unit = [0; 16];
             unit.copy_from_slice(chunk);
@@ -141,6 +158,10 @@ impl<'g> Grid<'g> {
             dice: Dice::new(match shape.asynchrony {
                 Asynchrony::Random(seed) => seed,
                 _ => 0,
+            }),
+            check: (shape.checks != Checks::NONE).then(|| {
+                let threads = shape.block.iter().product();
+                Box::new(GridCheck::new(shape.checks, threads))
             }),
             idle_rounds: 0,
             tally: shape.counts.then(|| vec![Row::default(); kernel.code.len()]),
@@ -208,7 +229,7 @@ impl<'g> Grid<'g> {
             }
         }
         if let Err(late) = self.advance(cluster, executed == 0) {
-            let trap = Trap::new(late.kind, late.lane);
+            let trap = Trap { kind: late.kind, lane: late.lane, related: late.related };
             return Err(self.fault_at(trap, late.pc, &cluster.state, &cluster.warps[late.warp]));
         }
         if cluster.state.progress {
@@ -235,6 +256,9 @@ impl<'g> Grid<'g> {
         let view = &mut self.view;
         while state.alive() == 0 && !state.pending.is_empty() {
             state.finish(0, view)?;
+        }
+        if state.alive() == 0 && self.shape.checks.contains(Checks::BARRIERS) {
+            state.observe_end()?;
         }
         if state.pending.is_empty() {
             return Ok(());

@@ -146,6 +146,7 @@ impl Exec<'_, '_> {
             let first = self.warp.index as usize % 4 * ROWS;
             let factor = Factor { descriptor, first, count: ROWS, transposed: transpose_a };
             let (bytes, hash) = self.factor(&factor)?;
+            self.observe_factor(&factor.chunks().unwrap_or_default())?;
             factors.push((factor, hash));
             (factor.rows(&bytes), sums + 1)
         };
@@ -153,6 +154,7 @@ impl Exec<'_, '_> {
         let count = usize::from(product.n);
         let factor = Factor { descriptor, first: 0, count, transposed: transpose_b };
         let (bytes, hash) = self.factor(&factor)?;
+        self.observe_factor(&factor.chunks().unwrap_or_default())?;
         factors.push((factor, hash));
         let a = decode(product.a, &a, negate_a);
         let b = decode(product.b, &factor.rows(&bytes), negate_b);
@@ -172,6 +174,7 @@ impl Exec<'_, '_> {
     /// Operands of products that are waited for must not have changed.
     fn wait_products(&mut self, keep: u32) -> Result<(), Trap> {
         let limit = self.warp.products_committed.saturating_sub(keep);
+        self.observe_products_wait(limit);
         let all = std::mem::take(&mut self.warp.products);
         let (due, rest) = all.into_iter().partition(|it| it.group < limit);
         self.warp.products = rest;
@@ -289,6 +292,7 @@ impl Exec<'_, '_> {
                     self.cluster.put(view, addresses[lane], &bytes, None)
                 };
                 done.map_err(|kind| Trap::new(kind, lane as u32))?;
+                self.observe_plain(addresses[lane], 16, !loads, lane)?;
                 for (x, pair) in row.iter_mut().zip(bytes.chunks_exact(2)) {
                     *x = u16::from_le_bytes([pair[0], pair[1]]);
                 }

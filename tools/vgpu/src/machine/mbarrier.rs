@@ -83,7 +83,7 @@ impl Mbarrier {
 
 impl ClusterState {
     /// Host address of an mbarrier's word.
-    fn barrier_word(&mut self, address: u32) -> Result<*mut u64, FaultKind> {
+    pub(super) fn barrier_word(&mut self, address: u32) -> Result<*mut u64, FaultKind> {
         if !address.is_multiple_of(8) {
             return Err(FaultKind::Misaligned {
                 access: "mbarrier".into(),
@@ -118,7 +118,12 @@ impl ClusterState {
         let mut after = before;
         change(&mut after)
             .map_err(|message| FaultKind::Misuse(format!("{message} (at {address:#x})")))?;
-        self.progress |= after.settle();
+        if after.settle() {
+            self.progress = true;
+            if let Some(check) = &mut self.check {
+                check.end_phase(address);
+            }
+        }
         self.set_barrier_word(address, after.encode())?;
         Ok(before.encode())
     }
@@ -147,6 +152,7 @@ impl Exec<'_, '_> {
         op: MbarrierOp,
         active: u32,
     ) -> Result<Flow, Trap> {
+        self.observe_mbarriers(inst, op, active)?;
         if let MbarrierOp::Wait { parity, sleeps } = op {
             return self.mbarrier_wait(inst, parity, sleeps, active);
         }
@@ -246,6 +252,7 @@ impl Exec<'_, '_> {
                 wait = Wait::Mbarrier { address, phase };
             }
         }
+        self.observe_mbarrier_waits(inst, done);
         let expired = if sleeps { self.warp.expired & active } else { active };
         self.warp.expired &= !active;
         let answered = done | expired;

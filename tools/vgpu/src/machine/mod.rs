@@ -12,6 +12,7 @@ mod lanes;
 mod matrix;
 mod mbarrier;
 mod multiply;
+mod observe;
 mod pointers;
 mod printf;
 mod registers;
@@ -45,15 +46,33 @@ pub(crate) enum Flow {
 pub(crate) struct Trap {
     pub kind: FaultKind,
     pub lane: u32,
+    /// What others did before, and where.
+    pub related: Vec<(String, Earlier)>,
+}
+
+/// A thread at an instruction, earlier.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Earlier {
+    pub pc: u32,
+    pub cluster: u32,
+    /// Number in the cluster.
+    pub warp: u16,
+    pub lane: u8,
 }
 
 impl Trap {
     pub(crate) fn new(kind: FaultKind, lane: u32) -> Self {
-        Trap { kind, lane }
+        Trap { kind, lane, related: Vec::new() }
     }
 
     pub(crate) fn misuse(message: impl Into<String>, lane: u32) -> Self {
-        Trap { kind: FaultKind::Misuse(message.into()), lane }
+        Trap::new(FaultKind::Misuse(message.into()), lane)
+    }
+
+    /// Adds what somebody did before.
+    pub(crate) fn after(mut self, what: impl Into<String>, earlier: Earlier) -> Self {
+        self.related.push((what.into(), earlier));
+        self
     }
 }
 

@@ -1,17 +1,17 @@
 //! Faults with their places, and where waiting threads stand.
 
-use super::Trap;
 use super::cluster::ClusterState;
 use super::grid::{Cluster, Grid, split};
 use super::warp::{Wait, Warp};
-use crate::fault::{Fault, FaultKind, Place};
+use super::{Earlier, Trap};
+use crate::fault::{Fault, FaultKind, Place, Related};
 
 /// A report of many warps names this many groups of threads, and counts the rest.
 const MAX_POSITIONS: usize = 32;
 
 impl Grid<'_> {
     pub(super) fn fault(&self, kind: FaultKind) -> Box<Fault> {
-        Box::new(Fault { kernel: self.kernel.name.clone(), kind, at: None })
+        Box::new(Fault { kernel: self.kernel.name.clone(), kind, at: None, related: Vec::new() })
     }
 
     pub(super) fn fault_at(
@@ -24,7 +24,22 @@ impl Grid<'_> {
         let thread = split((warp.index * 32 + trap.lane).into(), self.shape.block);
         let block = state.ctas[warp.cta].position;
         let at = Some(self.place(pc, block, thread));
-        Box::new(Fault { kernel: self.kernel.name.clone(), kind: trap.kind, at })
+        let related = trap.related.into_iter();
+        let related = related.map(|(what, it)| Related { what, at: self.earlier(it) }).collect();
+        Box::new(Fault { kernel: self.kernel.name.clone(), kind: trap.kind, at, related })
+    }
+
+    /// Where a thread was, which may have ended with its cluster.
+    fn earlier(&self, it: Earlier) -> Place {
+        let shape = self.shape;
+        let num_warps = shape.block.iter().product::<u32>().div_ceil(32);
+        let (rank, index) = (u32::from(it.warp) / num_warps, u32::from(it.warp) % num_warps);
+        let clusters = [0, 1, 2].map(|i| shape.grid[i] / shape.cluster[i]);
+        let position = split(it.cluster.into(), clusters);
+        let inside = split(rank.into(), shape.cluster);
+        let block = [0, 1, 2].map(|i| position[i] * shape.cluster[i] + inside[i]);
+        let thread = split((index * 32 + u32::from(it.lane)).into(), shape.block);
+        self.place(it.pc, block, thread)
     }
 
     fn place(&self, pc: u32, block: [u32; 3], thread: [u32; 3]) -> Place {

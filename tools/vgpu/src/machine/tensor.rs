@@ -22,7 +22,7 @@ pub(super) struct Tile {
 /// Neighbouring elements inside of the tensor.
 pub(super) struct Run {
     /// First byte in the box, as it lies without a swizzle.
-    offset: u32,
+    pub offset: u32,
     /// Global address.
     pub address: u64,
     pub bytes: u32,
@@ -100,7 +100,7 @@ impl Tile {
     }
 
     /// Where 16 bytes of the box lie in shared memory.
-    fn place(&self, target: u32, offset: u32) -> u64 {
+    pub(super) fn place(&self, target: u32, offset: u32) -> u64 {
         let (rank, inside) = (target & 0xff00_0000, (target & 0x00ff_ffff) + offset);
         SHARED_WINDOW + u64::from(rank | self.map.swizzle.apply(inside))
     }

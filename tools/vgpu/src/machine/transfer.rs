@@ -1,6 +1,7 @@
 //! Transfers: work that goes on beside the threads. A transfer first reads its source, then writes
 //! its target, then signals.
 
+use super::Earlier;
 use super::atomic::{combine, update};
 use super::cluster::ClusterState;
 use super::grid::View;
@@ -46,7 +47,7 @@ pub(super) enum Signal {
 }
 
 impl Signal {
-    fn barrier(self) -> u32 {
+    pub(super) fn barrier(self) -> u32 {
         match self {
             Signal::Bytes { barrier, .. } | Signal::Arrive { barrier } => barrier,
         }
@@ -79,6 +80,7 @@ pub(super) struct LateFault {
     pub warp: usize,
     pub lane: u32,
     pub pc: u32,
+    pub related: Vec<(String, Earlier)>,
 }
 
 impl ClusterState {
@@ -277,7 +279,13 @@ impl ClusterState {
 }
 
 impl Transfer {
+    /// It will tell the mbarrier at an address.
+    pub(super) fn signals_to(&self, address: u32) -> bool {
+        self.signals.iter().any(|signal| signal.barrier() == address)
+    }
+
     fn blame(&self, kind: FaultKind) -> LateFault {
-        LateFault { kind, warp: self.warp, lane: self.lanes.trailing_zeros(), pc: self.pc }
+        let lane = self.lanes.trailing_zeros();
+        LateFault { kind, warp: self.warp, lane, pc: self.pc, related: Vec::new() }
     }
 }

@@ -57,6 +57,7 @@ impl Exec<'_, '_> {
         let present = others.fold(group, |mask, split| mask | split.mask);
         let complete = named & self.warp.alive & !present == 0;
         if complete {
+            self.observe_warp_sync(present);
             for split in self.warp.splits.iter_mut().filter(|split| waiting(&split.wait)) {
                 split.pc += 1;
                 split.wait = Wait::Ready;
@@ -83,7 +84,8 @@ impl Exec<'_, '_> {
                 let elected = self.def(inst, 1);
                 self.warp.registers.set_pred(elected, 1 << leader, group);
             }
-            WarpOp::ActiveMask | WarpOp::Sync => {}
+            WarpOp::Sync => self.observe_warp_sync(group),
+            WarpOp::ActiveMask => {}
         }
     }
 

@@ -1,6 +1,6 @@
 //! Builds one kernel: walks its statements, keeps names, emits flat instructions.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::inst::{Guard, Inst, Op, Reg};
 use super::layout::{Pointer, align_up, type_class, variable_bytes};
@@ -87,6 +87,7 @@ impl<'p, 'a> Builder<'p, 'a> {
         self.line = body.last().map_or(function.line, |_| self.line);
         self.emit(Op::Exit, &[], &[]);
         self.resolve_labels();
+        self.find_copies();
         let dynamic_base = align_up(self.shared_end, self.dynamic_align);
         let allocation = allocate::allocate(
             &mut self.code,
@@ -317,6 +318,23 @@ impl Builder<'_, '_> {
         }
         self.at_head = was_head;
         Ok(())
+    }
+
+    /// Marks the loads whose values go nowhere but into stores.
+    fn find_copies(&mut self) {
+        let mut others: HashSet<Reg> = HashSet::new();
+        for inst in &self.code {
+            let first = inst.operands as usize + usize::from(inst.num_defs);
+            let uses = &self.operands[first..first + usize::from(inst.num_uses)];
+            let read = if let Op::Store(_) = inst.op { &uses[..1] } else { uses };
+            others.extend(read);
+        }
+        for inst in &mut self.code {
+            if let Op::Load(access) = &mut inst.op {
+                let defs = &self.operands[inst.operands as usize..][..usize::from(inst.num_defs)];
+                access.is_copied = defs.iter().all(|reg| !others.contains(reg));
+            }
+        }
     }
 
     pub(super) fn take_guard(&mut self) -> Option<Guard> {

@@ -87,5 +87,6 @@ fn param_access(bytes: u8) -> Access {
         wide_address: true,
         class: class_of(bytes),
         offset: 0,
+        is_copied: false,
     }
 }

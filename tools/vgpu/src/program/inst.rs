@@ -69,8 +69,10 @@ pub(crate) enum Op {
     Exit,
     /// `trap`, `brkpt`.
     Trap,
-    /// Nothing to do on this machine: cache hints, fences of a sequential memory.
+    /// Nothing to do on this machine: cache hints and their like.
     Nop,
+    /// Nothing to do in a sequential memory; the checkers need it.
+    Fence(Fence),
     Load(Access),
     Store(Access),
     Atom(Atom),
@@ -123,6 +125,17 @@ pub(crate) enum Scope {
     Sys,
 }
 
+/// What a fence orders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fence {
+    /// Accesses of a thread before and after it, for threads in a scope.
+    Memory(Scope),
+    /// Generic accesses before it, asynchronous ones after it.
+    AsyncProxy,
+    /// Initialisations of mbarriers.
+    MbarrierInit,
+}
+
 /// A load or store. Operands of a load: destinations, address; of a store: address, values.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Access {
@@ -141,6 +154,8 @@ pub(crate) struct Access {
     pub class: Class,
     /// Added to the address.
     pub offset: i32,
+    /// A load whose values are stored and nothing else.
+    pub is_copied: bool,
 }
 
 /// An operation of `atom`, `red` and `redux`.
@@ -227,7 +242,7 @@ pub(crate) enum BarrierOp {
     /// `bar.red`. Def: predicate or count; uses: barrier, threads if `counted`, predicate.
     Reduce { op: Reduction, aligned: bool, counted: bool },
     /// `barrier.cluster.arrive`.
-    ClusterArrive { aligned: bool },
+    ClusterArrive { aligned: bool, relaxed: bool },
     /// `barrier.cluster.wait`.
     ClusterWait { aligned: bool },
 }

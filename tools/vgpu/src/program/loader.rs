@@ -6,7 +6,7 @@ use super::builder::Builder;
 use super::layout::{GlobalVariable, Pointer, align_up, initial_bytes, variable_bytes};
 use super::{Kernel, LoadError, Program, RESERVED_SHARED, Unsupported};
 use crate::ptx::ast::{Function, Item, Linkage, Module, Space, Variable};
-use crate::ptx::parse;
+use crate::ptx::{SyntaxError, parse};
 
 /// What all functions of a module see.
 pub(super) struct ModuleIndex<'p, 'a> {
@@ -18,6 +18,12 @@ pub(super) struct ModuleIndex<'p, 'a> {
 }
 
 pub(super) fn load(source: &str) -> Result<Program, LoadError> {
+    let (program, problems) = prepare(source)?;
+    if problems.is_empty() { Ok(program) } else { Err(LoadError::Unsupported(problems)) }
+}
+
+/// Prepares what can be, and tells what cannot, in order of line.
+pub(super) fn prepare(source: &str) -> Result<(Program, Vec<Unsupported>), SyntaxError> {
     let module = parse(source)?;
     let mut problems = Vec::new();
     let globals = globals(&module, &mut problems);
@@ -31,17 +37,15 @@ pub(super) fn load(source: &str) -> Result<Program, LoadError> {
             kernels.push(Builder::new(&index, &mut problems).kernel(function, body));
         }
     }
-    if !problems.is_empty() {
-        problems.sort_by_key(|problem| problem.line);
-        // A function inlined many times is reported once.
-        problems.dedup();
-        return Err(LoadError::Unsupported(problems));
-    }
+    problems.sort_by_key(|problem| problem.line);
+    // A function inlined many times is reported once.
+    problems.dedup();
     let files = module.items.iter().filter_map(|item| match item {
         Item::File { index, path } => Some((*index, (*path).to_owned())),
         _ => None,
     });
-    Ok(Program { source: source.to_owned(), files: files.collect(), kernels, globals })
+    let program = Program { source: source.to_owned(), files: files.collect(), kernels, globals };
+    Ok((program, problems))
 }
 
 fn unsupported(variable: &Variable<'_>, reason: impl Into<String>) -> Unsupported {

@@ -137,6 +137,7 @@ pub(super) fn access(parts: &[&str], address: &Address) -> Result<Access, Gap> {
         wide_address: address.wide,
         class: type_class(ty).ok_or_else(|| format!("the type .{ty}"))?,
         offset: address.offset,
+        is_copied: false,
     };
     for part in &parts[..parts.len() - 1] {
         match *part {

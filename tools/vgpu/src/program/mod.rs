@@ -32,7 +32,7 @@ pub(crate) use layout::{GlobalVariable, Pointer};
 pub(crate) use mbarrier::PENDING_MASK;
 pub(crate) use special::Special;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::ops::Class;
 use crate::ptx::SyntaxError;
@@ -79,6 +79,14 @@ fn list(all: &[Unsupported]) -> String {
         .map(|it| format!("line {}: {}: `{}`", it.line, it.reason, it.instruction))
         .collect();
     lines.join("\n")
+}
+
+/// What a module holds, whether or not all of it can be run.
+pub struct Survey {
+    /// The kernels, without the instructions that are unsupported.
+    pub kernels: Vec<Kernel>,
+    /// What cannot be run, in order of line.
+    pub unsupported: Vec<Unsupported>,
 }
 
 /// A parameter of a kernel.
@@ -172,6 +180,16 @@ impl Program {
         loader::load(source)
     }
 
+    /// Looks a module through without making it ready to run.
+    ///
+    /// # Errors
+    ///
+    /// The first syntax error.
+    pub fn survey(source: &str) -> Result<Survey, SyntaxError> {
+        let (program, unsupported) = loader::prepare(source)?;
+        Ok(Survey { kernels: program.kernels, unsupported })
+    }
+
     /// The kernels, in the order of the text.
     #[must_use]
     pub fn kernels(&self) -> &[Kernel] {
@@ -244,6 +262,18 @@ impl Kernel {
     #[must_use]
     pub fn num_instructions(&self) -> usize {
         self.code.iter().filter(|inst| inst.is_head).count()
+    }
+
+    /// Instructions after inlining, by class: [`Tally::classes`](crate::Tally::classes) names them.
+    #[must_use]
+    pub fn instruction_mix(&self) -> BTreeMap<&'static str, usize> {
+        let mut mix = BTreeMap::new();
+        for (inst, site) in self.code.iter().zip(&self.sites) {
+            if inst.is_head {
+                *mix.entry(class_of(&self.opcodes[site.opcode as usize])).or_default() += 1;
+            }
+        }
+        mix
     }
 
     /// Blocks of a cluster, from `.reqnctapercluster`; `None` if the kernel does not say.

@@ -3,7 +3,7 @@
 use super::alu::operand;
 use super::atomics::atomic_op;
 use super::builder::{Builder, Gap};
-use super::inst::{BarrierOp, Op, Reduction, Reg, Shuffle, Vote, WarpOp};
+use super::inst::{BarrierOp, Fence, Op, Reduction, Reg, Scope, Shuffle, Vote, WarpOp};
 use crate::ops::Class;
 use crate::ptx::ast::{Instruction, Operand};
 
@@ -150,7 +150,9 @@ impl<'p, 'a> Builder<'p, 'a> {
         let aligned = parts[0] == "bar" || parts.contains(&"aligned");
         if parts.get(1) == Some(&"cluster") {
             let op = match parts.get(2) {
-                Some(&"arrive") => BarrierOp::ClusterArrive { aligned },
+                Some(&"arrive") => {
+                    BarrierOp::ClusterArrive { aligned, relaxed: parts.contains(&"relaxed") }
+                }
                 Some(&"wait") => BarrierOp::ClusterWait { aligned },
                 _ => return Err(format!("vgpu has no `{}`", it.opcode)),
             };
@@ -201,16 +203,32 @@ impl<'p, 'a> Builder<'p, 'a> {
         self.finish(dest)
     }
 
-    /// The machine's memory is sequential, so a fence has nothing to do.
+    /// The machine's memory is sequential: fences are there for the checkers.
     pub(super) fn fence(&mut self, it: &'p Instruction<'a>) -> Result<(), Gap> {
-        let known = |part: &str| FENCE_PARTS.contains(&part);
-        if !it.opcode.split('.').skip(1).all(known) {
+        let parts: Vec<&str> = it.opcode.split('.').skip(1).collect();
+        if !parts.iter().all(|part| FENCE_PARTS.contains(part)) {
             return Err(format!("vgpu has no `{}`", it.opcode));
         }
         if let Some(place) = it.operands.first() {
             self.address(place)?;
         }
-        self.emit(Op::Nop, &[], &[]);
+        let has = |name: &str| parts.contains(&name);
+        let op = if has("proxy") {
+            match has("async") || has("async::generic") {
+                true => Op::Fence(Fence::AsyncProxy),
+                false => Op::Nop,
+            }
+        } else if has("mbarrier_init") {
+            Op::Fence(Fence::MbarrierInit)
+        } else {
+            Op::Fence(Fence::Memory(match () {
+                () if has("cta") => Scope::Cta,
+                () if has("cluster") => Scope::Cluster,
+                () if has("sys") => Scope::Sys,
+                () => Scope::Gpu,
+            }))
+        };
+        self.emit(op, &[], &[]);
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use vgpu::{Fault, Image, Launch, LaunchError, Memory, Program, Report};
+use vgpu::{Checks, Fault, Image, Launch, LaunchError, Memory, Program, Report};
 
 /// A module on a device.
 pub struct Gpu {
@@ -39,7 +39,7 @@ impl Gpu {
             Ok(program) => Arc::new(program),
             Err(error) => panic!("{error}\n{ptx}"),
         };
-        let memory = Arc::new(Memory::new());
+        let memory = Arc::new(Memory::with_checks(Checks::ALL));
         let image = Image::load(program, memory.clone(), 0).expect("room for the module");
         Gpu { memory, image }
     }
@@ -78,7 +78,7 @@ impl Gpu {
     }
 }
 
-/// A launch of blocks along x.
+/// A launch of blocks along x, under all checks.
 pub fn launch(blocks: u32, threads: u32, params: &[u64]) -> Launch {
     Launch {
         grid: [blocks, 1, 1],
@@ -86,6 +86,7 @@ pub fn launch(blocks: u32, threads: u32, params: &[u64]) -> Launch {
         params: params.iter().flat_map(|param| param.to_le_bytes()).collect(),
         fuel: 20_000_000,
         counts: true,
+        checks: Some(Checks::ALL),
         ..Launch::default()
     }
 }

@@ -16,7 +16,7 @@ use crate::prerequisites::{self, Tool};
 use crate::workspace;
 
 pub use cuda::Cuda;
-pub use environment::Environment;
+pub use environment::{Change, Environment};
 pub use mpi::Mpi;
 
 #[derive(clap::Args)]

@@ -1,0 +1,26 @@
+// The tiles that products are compiled for: src/backend/cuda/gemm/tile.rs has the same list.
+#pragma once
+
+#include "layout/gemm_smem.cuh"
+
+namespace moekit::kernels {
+
+constexpr layout::GemmTile kM128N128 = {128, 128, 2, false};
+constexpr layout::GemmTile kM128N192 = {128, 192, 2, false};
+constexpr layout::GemmTile kM128N256 = {128, 256, 2, false};
+constexpr layout::GemmTile kM256N128 = {256, 128, 2, false};
+constexpr layout::GemmTile kSwappedM8N64 = {8, 64, 1, true};
+constexpr layout::GemmTile kSwappedM16N64 = {16, 64, 1, true};
+constexpr layout::GemmTile kSwappedM32N64 = {32, 64, 1, true};
+constexpr layout::GemmTile kSwappedM64N64 = {64, 64, 1, true};
+constexpr layout::GemmTile kSwappedM8N128 = {8, 128, 2, true};
+constexpr layout::GemmTile kSwappedM16N128 = {16, 128, 2, true};
+constexpr layout::GemmTile kSwappedM32N128 = {32, 128, 2, true};
+constexpr layout::GemmTile kSwappedM64N128 = {64, 128, 2, true};
+
+MK_HOST_DEVICE constexpr layout::GemmTile in_bf16(layout::GemmTile tile) {
+    tile.format = layout::GemmFormat::kBf16;
+    return tile;
+}
+
+}  // namespace moekit::kernels

@@ -1,0 +1,105 @@
+//! Matrix products, at the shapes for which DeepGEMM has published rates.
+
+use moekit::backend::cuda::heuristics::{PUBLISHED, PublishedProduct};
+use moekit::gemm::{
+    GemmKind, GemmOut, GemmShape, GroupRows, MaskedRows, fp8_gemm_nt,
+    m_grouped_fp8_gemm_nt_contiguous, m_grouped_fp8_gemm_nt_masked,
+};
+use moekit::num::{E4M3, bf16, ceil_div};
+use moekit::tensor::{QuantTensor, Tensor};
+use moekit::{Backend, Result};
+use moekit_testkit::rng::Rng;
+
+use super::{Call, Options, Row};
+
+pub fn rows<B: Backend>(
+    backend: &B,
+    options: Options<'_>,
+    print: &mut impl FnMut(Row<'_, B>),
+) -> Result<()> {
+    for published in &PUBLISHED {
+        let [m, n, k] = published.mnk;
+        let mnk = [options.extent(m, 4), options.extent(n, 16), options.extent(k, 16)];
+        let product = PublishedProduct { mnk, ..*published };
+        let (num_groups, [m, n, k]) = (product.num_groups, mnk);
+        let (name, groups) = match product.kind {
+            GemmKind::Contiguous => {
+                ("m_grouped_fp8_gemm_nt_contiguous", format!("{num_groups} x "))
+            }
+            GemmKind::Masked => ("m_grouped_fp8_gemm_nt_masked", format!("{num_groups} x ")),
+            GemmKind::Dense | GemmKind::KGrouped => ("fp8_gemm_nt", String::new()),
+        };
+        let shape: GemmShape = product.shape();
+        print(Row {
+            stage: "gemm",
+            name,
+            shape: format!("{groups}{m} x {n} x {k}"),
+            cost: shape.cost(),
+            published_tflops: (options.divisor == 1).then_some(product.tflops),
+            call: call(backend, &product)?,
+        });
+    }
+    Ok(())
+}
+
+/// Operands of random codes, and the product of them.
+fn call<B: Backend>(backend: &B, product: &PublishedProduct) -> Result<Call<'static, B>> {
+    let (num_groups, [m, n, k]) = (product.num_groups, product.mnk);
+    let all_m = num_groups * m;
+    let backend = backend.clone();
+    let mut d = Tensor::<B, bf16, 2>::zeros(&backend, [all_m, n])?;
+    let a = QuantTensor {
+        values: Tensor::from_host(&backend, &codes(all_m * k), [all_m, k])?,
+        scales: Tensor::from_host(
+            &backend,
+            &ones(all_m * ceil_div(k, 128)),
+            [all_m, ceil_div(k, 128)],
+        )?,
+    };
+    let [scale_rows, scale_cols] = [ceil_div(n, 128), ceil_div(k, 128)];
+    let b = QuantTensor {
+        values: Tensor::from_host(&backend, &codes(num_groups * n * k), [num_groups, n, k])?,
+        scales: Tensor::from_host(
+            &backend,
+            &ones(num_groups * scale_rows * scale_cols),
+            [num_groups, scale_rows, scale_cols],
+        )?,
+    };
+    let counts = vec![m as i32; num_groups];
+    let num_tokens = Tensor::from_host(&backend, &counts, [num_groups])?;
+    let offsets: Vec<i32> = (0..=num_groups).map(|group| (group * m) as i32).collect();
+    let offsets = Tensor::from_host(&backend, &offsets, [num_groups + 1])?;
+    let kind = product.kind;
+    Ok(Box::new(move |stream| match kind {
+        GemmKind::Dense | GemmKind::KGrouped => {
+            let out = GemmOut::Bf16(d.view_mut());
+            fp8_gemm_nt(&backend, stream, a.view(), b.view().matrix(0)?, out)
+        }
+        GemmKind::Contiguous => {
+            let rows = GroupRows::Offsets {
+                expert_offsets: offsets.view(),
+                num_recv_tokens_per_expert: num_tokens.view(),
+            };
+            let out = GemmOut::Bf16(d.view_mut());
+            m_grouped_fp8_gemm_nt_contiguous(&backend, stream, a.view(), b.view(), rows, out)
+        }
+        GemmKind::Masked => {
+            let rows = MaskedRows { masked_m: num_tokens.view(), expected_m: m };
+            let out = GemmOut::Bf16(d.view_mut().split_rows(num_groups)?);
+            let a = a.view().split_rows(num_groups)?;
+            m_grouped_fp8_gemm_nt_masked(&backend, stream, a, b.view(), rows, out)
+        }
+    }))
+}
+
+/// Finite codes: a random pattern, again and again.
+fn codes(len: usize) -> Vec<E4M3> {
+    let mut rng = Rng::new(7);
+    let code = |bits: u64| E4M3((bits as u8 & 0x80) | (bits >> 8) as u8 % 0x7f);
+    let pattern: Vec<E4M3> = (0..1 << 16).map(|_| code(rng.next_u64())).collect();
+    pattern.into_iter().cycle().take(len).collect()
+}
+
+fn ones(len: usize) -> Vec<f32> {
+    vec![1.0; len]
+}

@@ -1,0 +1,44 @@
+//! mbarriers: who made them, and what their phases pass on.
+
+use super::clock::{Known, Seen};
+use super::shadow::Mark;
+
+/// An mbarrier that was initialised.
+pub(crate) struct Mbarrier {
+    /// The agent that stands for what completes in its phases; the clock is the phase's number.
+    pub slot: u16,
+    /// The current phase, from 1.
+    pub phase: u32,
+    /// Its initialisation, and whether the thread has fenced it since.
+    pub made: Mark,
+    pub is_fenced: bool,
+    gathered: Seen,
+    passed: Seen,
+    /// The last instruction that told it of bytes to come or that had come.
+    pub last_bytes: Option<Mark>,
+}
+
+impl Mbarrier {
+    pub(crate) fn new(slot: u16, phase: u32, made: Mark) -> Self {
+        let (gathered, passed) = (Seen::default(), Seen::default());
+        Mbarrier { slot, phase, made, is_fenced: false, gathered, passed, last_bytes: None }
+    }
+
+    /// A thread arrives.
+    pub(crate) fn arrive(&mut self, seen: &Seen) {
+        self.gathered.join(seen);
+    }
+
+    /// The phase ends.
+    pub(crate) fn end_phase(&mut self) {
+        let gathered = std::mem::take(&mut self.gathered);
+        self.passed.join(&gathered);
+        self.passed.generic.add(self.slot, Known::all(self.phase));
+        self.phase += 1;
+    }
+
+    /// What the phases that have ended pass on.
+    pub(crate) fn passed(&self) -> &Seen {
+        &self.passed
+    }
+}

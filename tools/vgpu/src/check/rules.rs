@@ -1,0 +1,188 @@
+//! When two accesses to the same bytes are a mistake.
+
+use crate::checks::Checks;
+
+use super::clock::Seen;
+use super::shadow::{Cell, EVERY_LANE, Mark, Nature, Read, Sets, Shadow};
+
+/// What is wrong with two accesses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wrong {
+    /// Nothing orders them.
+    Unordered,
+    /// They are ordered, but the async proxy may not see the earlier one.
+    Unfenced,
+    /// The earlier one made an mbarrier of the bytes.
+    Mbarrier,
+}
+
+/// An access that another one does not get along with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Conflict {
+    pub wrong: Wrong,
+    pub earlier: Mark,
+    pub earlier_writes: bool,
+    /// The lowest lane that the earlier access is of, apart from the later one's.
+    pub lane: u8,
+}
+
+/// An access, and what the thread that makes it knows.
+#[derive(Clone, Copy)]
+pub(crate) struct Access<'s> {
+    pub seen: &'s Seen,
+    /// How the access is remembered.
+    pub mark: Mark,
+    /// Threads of the warp that read the same at the same time.
+    pub lanes: u32,
+    /// The thread, if it is a single one: it knows what it did itself.
+    pub own: u32,
+    pub writes: bool,
+    /// Blocks have this many warps.
+    pub warps: u16,
+    pub checks: Checks,
+    /// The earlier writes that were found in order last: cluster, slot and clock.
+    pub in_order: (u32, u16, u32),
+}
+
+impl Access<'_> {
+    /// Compares an access with those that came before, and remembers it.
+    #[inline(always)]
+    pub(crate) fn apply(
+        &mut self,
+        shadow: &mut Shadow,
+        address: u64,
+        bytes: u64,
+    ) -> Result<(), Conflict> {
+        if self.writes {
+            shadow.visit(address, bytes, true, |cell, sets| self.write(cell, sets))
+        } else {
+            shadow.visit(address, bytes, false, |cell, sets| self.read(cell, sets))
+        }
+    }
+
+    #[inline(always)]
+    fn read(&mut self, cell: &mut Cell, sets: &mut Sets) -> Result<(), Conflict> {
+        self.after_write(&cell.write)?;
+        let new = Read { mark: self.mark, lanes: self.lanes };
+        let old = &mut cell.read;
+        let is_same = old.mark.clock == self.mark.clock
+            && old.mark.slot == self.mark.slot
+            && old.mark.cluster == self.mark.cluster
+            && old.mark.nature == self.mark.nature;
+        if is_same {
+            old.lanes |= self.lanes;
+            return Ok(());
+        }
+        let lanes = old.lanes;
+        if old.mark.clock == 0 || (lanes & !self.lanes == 0 && self.is_mine(&old.mark)) {
+            *old = new;
+        } else if cell.reads(sets).all(|read| self.knows(&read.mark, read.lanes)) {
+            cell.set_read(new, sets);
+        } else {
+            cell.add_read(new, sets);
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn write(&mut self, cell: &mut Cell, sets: &mut Sets) -> Result<(), Conflict> {
+        self.after_write(&cell.write)?;
+        if cell.read.mark.clock != 0 && self.checks.contains(Checks::RACES) {
+            self.after_reads(cell, sets)?;
+        }
+        cell.set_write(self.mark, sets);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn after_write(&mut self, earlier: &Mark) -> Result<(), Conflict> {
+        let key = (earlier.cluster, earlier.slot, earlier.clock);
+        if earlier.clock == 0 || (key == self.in_order && earlier.nature == Nature::Weak) {
+            return Ok(());
+        }
+        self.after_unknown_write(earlier)
+    }
+
+    fn after_unknown_write(&mut self, earlier: &Mark) -> Result<(), Conflict> {
+        let lanes = earlier.lanes();
+        let conflict = |wrong| {
+            let earlier = *earlier;
+            Err(Conflict { wrong, earlier, earlier_writes: true, lane: earlier.lane })
+        };
+        let knows = self.knows(earlier, lanes);
+        if self.checks.contains(Checks::RACES) && !knows && !self.may_meet(earlier) {
+            return conflict(Wrong::Unordered);
+        }
+        let overwrites = earlier.nature == Nature::Mbarrier && self.mark.nature != Nature::Mbarrier;
+        if overwrites && self.writes && self.checks.contains(Checks::BARRIERS) {
+            return conflict(Wrong::Mbarrier);
+        }
+        let is_generic = !earlier.nature.is_async_proxy() && earlier.nature != Nature::Mbarrier;
+        if self.mark.nature.is_async_proxy() && is_generic {
+            if self.checks.contains(Checks::PROXIES) && knows && !self.is_fenced(earlier, lanes) {
+                return conflict(Wrong::Unfenced);
+            }
+        } else if self.knows(earlier, u32::MAX) {
+            self.in_order = (earlier.cluster, earlier.slot, earlier.clock);
+        }
+        Ok(())
+    }
+
+    fn after_reads(&self, cell: &Cell, sets: &Sets) -> Result<(), Conflict> {
+        for read in cell.reads(sets) {
+            if !self.knows(&read.mark, read.lanes) && !self.may_meet(&read.mark) {
+                let others = match self.is_mine(&read.mark) {
+                    true => read.lanes & !self.own,
+                    false => read.lanes,
+                };
+                return Err(Conflict {
+                    wrong: Wrong::Unordered,
+                    earlier: read.mark,
+                    earlier_writes: false,
+                    lane: others.trailing_zeros() as u8,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The mark is of the warp whose thread makes this access.
+    fn is_mine(&self, mark: &Mark) -> bool {
+        mark.cluster == self.mark.cluster && mark.slot == self.mark.warp
+    }
+
+    /// The thread knows what some threads of an agent did at a mark. Each thread knows all that it did
+    /// itself, but for what it left to asynchronous operations.
+    #[inline(always)]
+    fn knows(&self, mark: &Mark, lanes: u32) -> bool {
+        let is_mine = self.is_mine(mark);
+        let others = if is_mine { lanes & !self.own } else { lanes };
+        if others == 0 || (is_mine && mark.lane == EVERY_LANE) {
+            return true;
+        }
+        let clock = &self.seen.generic;
+        match mark.cluster == self.mark.cluster {
+            true => clock.covers(mark.slot, others, mark.clock),
+            false => clock.covers_remote(mark.cluster, mark.slot, others, mark.clock),
+        }
+    }
+
+    fn is_fenced(&self, mark: &Mark, lanes: u32) -> bool {
+        let clock = &self.seen.fenced;
+        match mark.cluster == self.mark.cluster {
+            true => clock.covers(mark.slot, lanes, mark.clock),
+            false => clock.covers_remote(mark.cluster, mark.slot, lanes, mark.clock),
+        }
+    }
+
+    /// Both are strong, and each is in the other's scope.
+    fn may_meet(&self, earlier: &Mark) -> bool {
+        let near = match earlier.cluster == self.mark.cluster {
+            true if earlier.warp / self.warps == self.mark.warp / self.warps => Nature::Cta,
+            true => Nature::Cluster,
+            false => Nature::Gpu,
+        };
+        let reaches = |nature: Nature| nature.reach().is_some_and(|reach| reach >= near);
+        reaches(self.mark.nature) && reaches(earlier.nature)
+    }
+}

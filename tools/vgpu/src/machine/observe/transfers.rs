@@ -1,0 +1,352 @@
+//! Asynchronous operations, for the checkers. All of an operation's accesses count as made when it is
+//! issued, by an agent whose work is known to be done by those that have waited for it.
+
+use super::Space as Where;
+use super::memory::same_address;
+use crate::check::{Agent, Known, Mark, Nature};
+use crate::checks::Checks;
+use crate::fault::FaultKind;
+use crate::machine::cluster::ClusterState;
+use crate::machine::exec::Exec;
+use crate::machine::tensor::Tile;
+use crate::machine::transfer::{LateFault, Piece, Transfer, Work};
+use crate::machine::{Trap, lanes_of};
+use crate::program::engine::GroupKind;
+
+/// An asynchronous operation's agent, time and thread.
+#[derive(Clone, Copy, Debug)]
+struct Issue {
+    agent: Agent,
+    clock: u32,
+    lane: usize,
+    nature: Nature,
+}
+
+impl Exec<'_, '_> {
+    /// Checks what a transfer will access and signal.
+    pub(in crate::machine) fn observe_transfer(&mut self, transfer: &Transfer) -> Result<(), Trap> {
+        if self.cluster.check.is_none() {
+            return Ok(());
+        }
+        let lane = transfer.lanes.trailing_zeros() as usize;
+        match (&transfer.work, transfer.group) {
+            (Work::Nothing, _) => self.observe_arrival_after_copies(transfer, lane),
+            (Work::Pieces(pieces), Some(GroupKind::Copies)) => {
+                for (lane, piece) in lanes_of(transfer.lanes).zip(pieces) {
+                    let agent = Agent::Copies(self.warp.number as u16);
+                    let clock = transfer.groups[lane] + 1;
+                    let issue = Issue { agent, clock, lane, nature: Nature::Copy };
+                    self.observe_piece(piece, issue, issue, "cp.async")?;
+                }
+                Ok(())
+            }
+            (_, Some(_)) => self.observe_bulk_store(transfer, lane),
+            _ => self.observe_signalling(transfer, lane),
+        }
+    }
+
+    /// A copy from shared to global memory.
+    fn observe_bulk_store(&mut self, transfer: &Transfer, lane: usize) -> Result<(), Trap> {
+        let number = self.warp.number as u16;
+        let clock = transfer.groups[lane] + 1;
+        let nature = if transfer.combine.is_some() { Nature::Reduction } else { Nature::Async };
+        let reads = Issue { agent: Agent::BulkReads(number), clock, lane, nature: Nature::Async };
+        let writes = Issue { agent: Agent::BulkWrites(number), clock, lane, nature };
+        match &transfer.work {
+            Work::Pieces(pieces) => {
+                pieces.iter().try_for_each(|it| self.observe_piece(it, reads, writes, "bulk copy"))
+            }
+            Work::Store { tile, from } => {
+                self.observe_box(tile, *from, reads, false, "tensor store")?;
+                for run in tile.runs() {
+                    let place = Where::Global(run.address);
+                    self.observe_range(place, run.bytes.into(), writes, true, "tensor store")?;
+                    self.set_values(place, run.bytes.into());
+                }
+                Ok(())
+            }
+            Work::Nothing | Work::Load { .. } => Ok(()),
+        }
+    }
+
+    /// What completes in a phase of mbarriers.
+    fn observe_signalling(&mut self, transfer: &Transfer, lane: usize) -> Result<(), Trap> {
+        let is_plain = transfer.staged.is_some();
+        let mut issues = Vec::with_capacity(1);
+        for signal in &transfer.signals {
+            let barrier = signal.barrier();
+            match is_plain {
+                true => self.known_mbarrier(barrier, 1 << lane)?,
+                false => self.fenced_mbarrier(barrier, lane)?,
+            }
+            let mark = self.mark(lane, Nature::Async);
+            let Some(check) = &mut self.cluster.check else { return Ok(()) };
+            let Some(known) = check.mbarriers.get_mut(&barrier) else { return Ok(()) };
+            known.last_bytes = mark;
+            let nature = match (is_plain, transfer.combine) {
+                (true, _) => Nature::Store,
+                (_, Some(_)) => Nature::Reduction,
+                (_, None) => Nature::Async,
+            };
+            let agent = Agent::Phases(barrier);
+            issues.push(Issue { agent, clock: known.phase, lane, nature });
+        }
+        match &transfer.work {
+            Work::Pieces(pieces) => {
+                for (piece, issue) in pieces.iter().zip(issues) {
+                    match (is_plain, Where::of_generic(piece.to)) {
+                        (true, Some(to)) => {
+                            self.observe_range(to, piece.bytes.into(), issue, true, "st.async")?;
+                            self.set_values(to, piece.bytes.into());
+                        }
+                        _ => self.observe_piece(piece, issue, issue, "bulk copy")?,
+                    }
+                }
+            }
+            Work::Load { tile, targets } => {
+                let runs = tile.runs();
+                for (target, issue) in targets.iter().zip(issues) {
+                    for run in &runs {
+                        let place = Where::Global(run.address);
+                        self.observe_range(place, run.bytes.into(), issue, false, "tensor load")?;
+                    }
+                    self.observe_box(tile, *target, issue, true, "tensor load")?;
+                    self.set_box_values(tile, *target);
+                }
+            }
+            Work::Nothing | Work::Store { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// An arrival after the thread's copies.
+    fn observe_arrival_after_copies(
+        &mut self,
+        transfer: &Transfer,
+        lane: usize,
+    ) -> Result<(), Trap> {
+        let number = self.warp.number;
+        let copies = self.warp.commits[GroupKind::Copies as usize][lane] + 1;
+        for signal in &transfer.signals {
+            self.known_mbarrier(signal.barrier(), 1 << lane)?;
+            let Some(check) = &mut self.cluster.check else { return Ok(()) };
+            let slot = check.slot(Agent::Copies(number as u16));
+            let mut seen = check.threads[number].release(1 << lane);
+            seen.generic.add(slot, Known::some(1 << lane, copies));
+            if let Some(barrier) = check.mbarriers.get_mut(&signal.barrier()) {
+                barrier.arrive(&seen);
+            }
+        }
+        Ok(())
+    }
+
+    fn observe_piece(
+        &mut self,
+        piece: &Piece,
+        reads: Issue,
+        writes: Issue,
+        name: &str,
+    ) -> Result<(), Trap> {
+        let (from, to) = (Where::of_generic(piece.from), Where::of_generic(piece.to));
+        let (Some(from), Some(to)) = (from, to) else { return Ok(()) };
+        let bytes = u64::from(piece.bytes + piece.fill);
+        self.observe_range(from, piece.bytes.into(), reads, false, name)?;
+        self.observe_range(to, bytes, writes, true, name)?;
+        self.set_values(to, bytes);
+        self.unset_missing(from, piece.bytes.into(), |at| to.plus(at));
+        Ok(())
+    }
+
+    /// The bytes of a box in shared memory. Swizzles stay within 128 bytes.
+    fn observe_box(
+        &mut self,
+        tile: &Tile,
+        target: u32,
+        issue: Issue,
+        writes: bool,
+        name: &str,
+    ) -> Result<(), Trap> {
+        let bytes = tile.map.box_bytes();
+        if bytes.is_multiple_of(128) {
+            return self.observe_range(Where::Shared(target), bytes.into(), issue, writes, name);
+        }
+        for offset in (0..bytes).step_by(16) {
+            let at = Where::Shared(tile.place(target, offset) as u32);
+            self.observe_range(at, u64::from(16.min(bytes - offset)), issue, writes, name)?;
+        }
+        Ok(())
+    }
+
+    /// One range of an asynchronous operation.
+    fn observe_range(
+        &mut self,
+        place: Where,
+        bytes: u64,
+        issue: Issue,
+        writes: bool,
+        name: &str,
+    ) -> Result<(), Trap> {
+        let Issue { agent, clock, lane, nature } = issue;
+        let Some(mark) = self.mark(lane, nature) else { return Ok(()) };
+        let Some(checks) = self.grid.check.as_ref().map(|grid| grid.checks) else { return Ok(()) };
+        let Some(check) = &mut self.cluster.check else { return Ok(()) };
+        if checks == Checks::INITIALISED || bytes == 0 {
+            return Ok(());
+        }
+        let mark = Mark { slot: check.slot(agent), clock, ..mark };
+        let done = self.apply(mark, checks, writes, place, bytes, 1 << lane);
+        done.map_err(|conflict| {
+            let space = if matches!(place, Where::Shared(_)) { "shared" } else { "global" };
+            let verb = if writes { "write" } else { "read" };
+            let access = format!("{name}'s {space} {verb}");
+            self.conflict(&conflict, access, place, bytes, lane)
+        })
+    }
+
+    /// Bytes that an asynchronous operation writes have values.
+    fn set_values(&mut self, place: Where, bytes: u64) {
+        let initial = match place {
+            Where::Shared(at) => self.cluster.check.as_ref().and_then(|check| {
+                Some((check.initial.get((at >> 24) as usize)?, u64::from(at & 0x00ff_ffff)))
+            }),
+            Where::Global(at) => {
+                self.grid.view.region(at, bytes).and_then(|it| Some((it.initial()?, at - it.start)))
+            }
+        };
+        if let Some((initial, from)) = initial {
+            initial.set(from, bytes);
+        }
+    }
+
+    /// Bytes of a target have no values whose source has none.
+    fn unset_missing(&mut self, from: Where, bytes: u64, to: impl Fn(u64) -> Where) {
+        for i in self.missing(from, bytes) {
+            let check = self.cluster.check.as_ref();
+            match to(i) {
+                Where::Shared(at) => {
+                    let initial = check.and_then(|it| it.initial.get((at >> 24) as usize));
+                    initial.inspect(|it| it.unset(u64::from(at & 0x00ff_ffff)));
+                }
+                Where::Global(at) => {
+                    let region = self.grid.view.region(at, 1);
+                    region.and_then(|it| it.initial().map(|map| map.unset(at - it.start)));
+                }
+            }
+        }
+    }
+
+    /// Bytes of a range that have no values.
+    fn missing(&mut self, from: Where, bytes: u64) -> Vec<u64> {
+        let (initial, start) = match (from, &self.cluster.check) {
+            (Where::Global(at), _) => match self.grid.view.region(at, bytes) {
+                Some(region) => (region.initial(), at - region.start),
+                None => (None, 0),
+            },
+            (Where::Shared(at), Some(check)) => {
+                (check.initial.get((at >> 24) as usize), u64::from(at & 0x00ff_ffff))
+            }
+            _ => (None, 0),
+        };
+        match initial {
+            Some(initial) if initial.missing(start, bytes).is_some() => {
+                (0..bytes).filter(|i| initial.missing(start + i, 1).is_some()).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn set_box_values(&mut self, tile: &Tile, target: u32) {
+        let bytes = tile.map.box_bytes();
+        for offset in (0..bytes).step_by(16) {
+            let at = Where::Shared(tile.place(target, offset) as u32);
+            self.set_values(at, u64::from(16.min(bytes - offset)));
+        }
+        for run in tile.runs() {
+            self.unset_missing(Where::Global(run.address), run.bytes.into(), |i| {
+                let offset = run.offset + i as u32;
+                let chunk = tile.place(target, offset / 16 * 16) as u32;
+                Where::Shared(chunk + offset % 16)
+            });
+        }
+    }
+
+    /// A thread waits for groups of copies.
+    pub(in crate::machine) fn observe_group_wait(
+        &mut self,
+        kind: GroupKind,
+        keep: Option<u32>,
+        read: bool,
+        active: u32,
+    ) {
+        let number = self.warp.number as u16;
+        let Some(check) = &mut self.cluster.check else { return };
+        let slots = match kind {
+            GroupKind::Copies => vec![check.slot(Agent::Copies(number))],
+            GroupKind::Bulk if read => vec![check.slot(Agent::BulkReads(number))],
+            GroupKind::Bulk => {
+                vec![check.slot(Agent::BulkReads(number)), check.slot(Agent::BulkWrites(number))]
+            }
+        };
+        let commits = self.warp.commits[kind as usize];
+        let done = commits.map(|count| match keep {
+            Some(keep) => u64::from(count.saturating_sub(keep)),
+            None => u64::from(count) + 1,
+        });
+        // Threads that wait together know of each other's copies: one that lacks `bar.warp.sync` here
+        // is not found.
+        for (lane, lanes) in same_address(&done, active) {
+            let known = Known::some(lanes, done[lane] as u32);
+            check.threads[usize::from(number)].learn(lanes, |seen| {
+                slots.iter().for_each(|slot| seen.generic.add(*slot, known));
+            });
+        }
+    }
+
+    /// A `wgmma` reads 16-byte chunks of its block's shared memory until it is waited for.
+    pub(in crate::machine) fn observe_factor(&mut self, chunks: &[u32]) -> Result<(), Trap> {
+        if self.cluster.check.is_none() {
+            return Ok(());
+        }
+        let agent = Agent::Products(self.warp.number as u16);
+        let clock = self.warp.products_committed + 1;
+        let issue = Issue { agent, clock, lane: 0, nature: Nature::Async };
+        let rank = (self.warp.cta as u32) << 24;
+        chunks.iter().try_for_each(|chunk| {
+            self.observe_range(Where::Shared(rank | chunk), 16, issue, false, "wgmma")
+        })
+    }
+
+    /// The warp waits for groups of `wgmma` before `limit`.
+    pub(in crate::machine) fn observe_products_wait(&mut self, limit: u32) {
+        let number = self.warp.number as u16;
+        let Some(check) = &mut self.cluster.check else { return };
+        let slot = check.slot(Agent::Products(number));
+        check.threads[usize::from(number)]
+            .learn(u32::MAX, |seen| seen.generic.add(slot, Known::all(limit)));
+    }
+}
+
+impl ClusterState {
+    /// The cluster's threads and transfers have ended: nothing may be left to come.
+    pub(in crate::machine) fn observe_end(&mut self) -> Result<(), LateFault> {
+        let Some(check) = self.check.take() else { return Ok(()) };
+        for (address, barrier) in &check.mbarriers {
+            let Ok(state) = self.barrier(*address) else { continue };
+            let at = barrier.last_bytes.unwrap_or(barrier.made);
+            if state.bytes != 0 {
+                let bytes = state.bytes;
+                let message = format!(
+                    "the threads have ended and the mbarrier at {address:#x} waits for {bytes} bytes"
+                );
+                return Err(LateFault {
+                    kind: FaultKind::Misuse(message),
+                    warp: at.warp.into(),
+                    lane: at.lane.into(),
+                    pc: at.pc,
+                    related: vec![("its initialisation".to_owned(), barrier.made.site())],
+                });
+            }
+        }
+        Ok(())
+    }
+}
