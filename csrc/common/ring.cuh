@@ -9,7 +9,9 @@
 
 namespace moekit::common {
 
-// Where one role stands in the ring. Barriers are the first in shared memory: full, then empty.
+// Where one role stands in the ring, whose stages take kStageBytes each from kFirst on. Barriers are the first in
+// shared memory: full, then empty.
+template <uint32_t kFirst, uint32_t kStageBytes>
 struct RingState {
     uint32_t smem;
     uint32_t num_stages;
@@ -17,6 +19,9 @@ struct RingState {
     uint32_t parity = 0;
 
     static constexpr uint32_t kFull = 0, kEmpty = 8 * layout::kMaxStages;
+
+    // Where the stage's data lie.
+    MK_DEVICE uint32_t data() const { return smem + kFirst + stage * kStageBytes; }
 
     MK_DEVICE uint32_t full() const { return smem + kFull + 8 * stage; }
     MK_DEVICE uint32_t empty() const { return smem + kEmpty + 8 * stage; }

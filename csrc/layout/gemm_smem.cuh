@@ -1,4 +1,4 @@
-// Where a product's tiles lie in shared memory: src/backend/cuda/gemm/tile.rs has the same sums, and a test compares.
+// Where a product's tiles lie in shared memory: src/backend/cuda/heuristics has the same sums, and a test compares.
 #pragma once
 
 #include "common/bits.cuh"
@@ -39,8 +39,9 @@ constexpr uint32_t greatest_common_divisor(uint32_t a, uint32_t b) {
     return b == 0 ? a : greatest_common_divisor(b, a % b);
 }
 
-// Byte offsets from the start of shared memory, which is aligned to 1024: barriers, D on its way out, then the stages.
-// NOTE: what a stage needs lies together, at offsets known to the compiler, so that one product finds all of it.
+// Byte offsets from the start of shared memory, which is aligned to 1024: barriers; D on its way out, if it is BF16;
+// then the stages. NOTE: what a stage needs lies together, at offsets known to the compiler, so that one product finds
+// all of it.
 template <GemmTile kTile>
 struct GemmSmem {
     // Columns of a block that surely share a scale of B, wherever the block starts.
@@ -56,13 +57,18 @@ struct GemmSmem {
     static constexpr uint32_t kScaleBytes = kTile.has_scales() ? (kTile.block_m + kNumBScales) * 4 : 0;
     static constexpr uint32_t kStageBytes = (kABytes + kBBytes + kScaleBytes + kAlign - 1) / kAlign * kAlign;
 
-    static constexpr uint32_t kD = (kBarrierBytes + kAlign - 1) / kAlign * kAlign;
-    static constexpr uint32_t kRing = kD + (kDBytes + kAlign - 1) / kAlign * kAlign;
+    static constexpr uint32_t kRing = (kBarrierBytes + kAlign - 1) / kAlign * kAlign;
 
-    MK_HOST_DEVICE static constexpr uint32_t a(uint32_t stage) { return kRing + stage * kStageBytes; }
-    MK_HOST_DEVICE static constexpr uint32_t b(uint32_t stage) { return a(stage) + kABytes; }
-    MK_HOST_DEVICE static constexpr uint32_t scales(uint32_t stage) { return a(stage) + kABytes + kBBytes; }
-    MK_HOST_DEVICE static constexpr uint32_t total(uint32_t num_stages) { return a(num_stages); }
+    MK_HOST_DEVICE static constexpr uint32_t stage(uint32_t idx) { return kRing + idx * kStageBytes; }
+    MK_HOST_DEVICE static constexpr uint32_t d(uint32_t num_stages) { return stage(num_stages); }
+    MK_HOST_DEVICE static constexpr uint32_t total(uint32_t num_stages, bool has_d) {
+        return d(num_stages) + (has_d ? kDBytes : 0);
+    }
+
+    // Within a stage.
+    static constexpr uint32_t kA = 0;
+    static constexpr uint32_t kB = kABytes;
+    static constexpr uint32_t kScales = kABytes + kBBytes;
 };
 
 }  // namespace moekit::layout

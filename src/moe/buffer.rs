@@ -96,6 +96,31 @@ pub struct EpBuffer<B: Backend> {
     pub(crate) pool: Arc<HandlePool<B>>,
 }
 
+/// What the halves of dispatch and combine need of an [`EpBuffer`].
+pub(crate) struct EpRef<'a, B: Backend> {
+    pub config: &'a EpConfig,
+    pub topology: Topology,
+    pub expert_map: &'a ExpertMap,
+    pub layout: &'a EpLayout,
+    pub active: &'a [bool],
+    pub symmetric: &'a B::Symmetric,
+}
+
+impl<B: Backend> Clone for EpRef<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B: Backend> Copy for EpRef<'_, B> {}
+
+impl<'a, B: Backend> EpRef<'a, B> {
+    /// Ranks that take part, in order.
+    pub fn active_ranks(self) -> impl Iterator<Item = usize> + 'a {
+        (0..self.active.len()).filter(move |&rank_idx| self.active[rank_idx])
+    }
+}
+
 impl<B: Backend> EpBuffer<B> {
     /// Allocates the buffer; collective.
     ///
@@ -189,8 +214,14 @@ impl<B: Backend> EpBuffer<B> {
         self.expert_load.view_mut().copy_from_host(&self.backend, &zeros)
     }
 
-    /// Ranks that take part, in order.
-    pub(crate) fn active_ranks(&self) -> impl Iterator<Item = usize> + '_ {
-        (0..self.active.len()).filter(|&rank_idx| self.active[rank_idx])
+    pub(crate) fn parts(&self) -> EpRef<'_, B> {
+        EpRef {
+            config: &self.config,
+            topology: self.topology,
+            expert_map: &self.expert_map,
+            layout: &self.layout,
+            active: &self.active,
+            symmetric: &self.symmetric,
+        }
     }
 }

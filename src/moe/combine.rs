@@ -1,6 +1,6 @@
 //! Combine: the experts' outputs return to the tokens' ranks and are added, weighted.
 
-use super::buffer::EpBuffer;
+use super::buffer::{EpBuffer, EpRef};
 use super::handle::{Handle, HandleState};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
@@ -21,7 +21,7 @@ pub enum CombineWeights {
 
 /// Arguments of [`Backend::combine_send`]; made by [`EpBuffer::combine_send`].
 pub struct CombineSendArgs<'a, B: Backend> {
-    pub(crate) ep: &'a EpBuffer<B>,
+    pub(crate) ep: EpRef<'a, B>,
     pub(crate) epoch: u64,
     pub(crate) state: &'a HandleState<B>,
     pub(crate) y: TensorRef<'a, B, bf16, 2>,
@@ -30,7 +30,7 @@ pub struct CombineSendArgs<'a, B: Backend> {
 
 /// Arguments of [`Backend::combine_recv`]; made by [`EpBuffer::combine_recv`].
 pub struct CombineRecvArgs<'a, B: Backend> {
-    pub(crate) ep: &'a EpBuffer<B>,
+    pub(crate) ep: EpRef<'a, B>,
     pub(crate) epoch: u64,
     pub(crate) state: &'a HandleState<B>,
     pub(crate) weights: CombineWeights,
@@ -75,7 +75,7 @@ impl<B: Backend> EpBuffer<B> {
         let needed = handle.state().num_rows;
         check::capacity(OP, "y", needed, num_rows, "rows")?;
         let epoch = self.combine_epoch + 1;
-        let args = CombineSendArgs { ep: self, epoch, state: handle.state(), y, weights };
+        let args = CombineSendArgs { ep: self.parts(), epoch, state: handle.state(), y, weights };
         self.backend.combine_send(stream, args)?;
         self.combine_epoch = epoch;
         Ok(PendingCombine { epoch, weights })
@@ -126,7 +126,8 @@ impl<B: Backend> EpBuffer<B> {
             check::contiguous_rows(OP, "bias", bias.layout())?;
         }
         let (epoch, weights) = (pending.epoch, pending.weights);
-        let args = CombineRecvArgs { ep: self, epoch, state: handle.state(), weights, bias, out };
+        let args =
+            CombineRecvArgs { ep: self.parts(), epoch, state: handle.state(), weights, bias, out };
         self.backend.combine_recv(stream, args)
     }
 }

@@ -3,7 +3,7 @@
 //! Three stages. *Send* publishes this rank's tokens once, for all their experts. *Plan* waits for
 //! every rank's routing and gives each (token, expert) a row. *Receive* fills these rows.
 
-use super::buffer::EpBuffer;
+use super::buffer::{EpBuffer, EpRef};
 use super::ep_config::WireFormat;
 use super::handle::{Handle, HandleState};
 use super::plan::{PlanArgs, PlanOut};
@@ -50,7 +50,7 @@ pub(crate) enum Routing<'a, B: Backend> {
 
 /// Arguments of [`Backend::dispatch_send`]; made by [`EpBuffer::dispatch_send`].
 pub struct DispatchSendArgs<'a, B: Backend> {
-    pub(crate) ep: &'a EpBuffer<B>,
+    pub(crate) ep: EpRef<'a, B>,
     pub(crate) epoch: u64,
     pub(crate) x: TokensRef<'a, B>,
     pub(crate) routing: Routing<'a, B>,
@@ -59,14 +59,14 @@ pub struct DispatchSendArgs<'a, B: Backend> {
 
 /// Arguments of [`Backend::dispatch_gather`]; made by [`EpBuffer::dispatch_plan`].
 pub struct DispatchGatherArgs<'a, B: Backend> {
-    pub(crate) ep: &'a EpBuffer<B>,
+    pub(crate) ep: EpRef<'a, B>,
     pub(crate) epoch: u64,
     pub(crate) state: &'a mut HandleState<B>,
 }
 
 /// Arguments of [`Backend::dispatch_recv`]; made by [`EpBuffer::dispatch_recv`].
 pub struct DispatchRecvArgs<'a, B: Backend> {
-    pub(crate) ep: &'a EpBuffer<B>,
+    pub(crate) ep: EpRef<'a, B>,
     pub(crate) epoch: u64,
     pub(crate) state: &'a HandleState<B>,
     pub(crate) rows: TokensMut<'a, B>,
@@ -152,7 +152,8 @@ impl<B: Backend> EpBuffer<B> {
         routing: Routing<'_, B>,
     ) -> Result<PendingDispatch<B>> {
         let epoch = self.dispatch_epoch + 1;
-        let args = DispatchSendArgs { ep: self, epoch, x, routing, state: handle.state_mut() };
+        let args =
+            DispatchSendArgs { ep: self.parts(), epoch, x, routing, state: handle.state_mut() };
         self.backend.dispatch_send(stream, args)?;
         self.dispatch_epoch = epoch;
         Ok(PendingDispatch { handle, epoch })
@@ -173,7 +174,8 @@ impl<B: Backend> EpBuffer<B> {
     ) -> Result<()> {
         self.check_pending(pending)?;
         let (epoch, state) = (pending.epoch, pending.handle.state_mut());
-        self.backend.dispatch_gather(stream, DispatchGatherArgs { ep: self, epoch, state })?;
+        self.backend
+            .dispatch_gather(stream, DispatchGatherArgs { ep: self.parts(), epoch, state })?;
         let args = PlanArgs::new(
             state.recv_topk_idx.view(),
             self.topology.num_experts(),
@@ -211,7 +213,8 @@ impl<B: Backend> EpBuffer<B> {
         self.check_pending(&pending)?;
         pending.handle.state_mut().num_rows = self.check_rows(&pending, &rows)?;
         let (epoch, state) = (pending.epoch, pending.handle.state());
-        self.backend.dispatch_recv(stream, DispatchRecvArgs { ep: self, epoch, state, rows })?;
+        self.backend
+            .dispatch_recv(stream, DispatchRecvArgs { ep: self.parts(), epoch, state, rows })?;
         Ok(pending.handle)
     }
 

@@ -26,7 +26,7 @@ on_every_backend![
 ];
 
 /// Rows of groups and how far apart they start: none, one, a block, more than one, all in one group.
-const PATTERNS: [(&[usize], usize); 6] = [
+pub const PATTERNS: [(&[usize], usize); 6] = [
     (&[0, 0, 0], 128),
     (&[1, 1, 1, 1], 1),
     (&[129, 0, 3, 64], 128),
@@ -36,15 +36,15 @@ const PATTERNS: [(&[usize], usize); 6] = [
 ];
 
 /// Both forms of a contiguous layout.
-struct Rows {
-    grouped_layout: Vec<i32>,
+pub struct Rows {
+    pub grouped_layout: Vec<i32>,
     expert_offsets: Vec<i32>,
     counts: Vec<i32>,
 }
 
 impl Rows {
     /// Groups one after another, each from a multiple of `alignment`; `tail` rows of padding behind them.
-    fn new(sizes: &[usize], alignment: usize, tail: usize) -> Self {
+    pub fn new(sizes: &[usize], alignment: usize, tail: usize) -> Self {
         let (mut grouped_layout, mut expert_offsets) = (Vec::new(), vec![0]);
         for (group, &size) in sizes.iter().enumerate() {
             grouped_layout.resize(grouped_layout.len() + size, group as i32);
@@ -270,7 +270,8 @@ fn broken_offsets_are_reported_and_clipped<B: Backend>(backend: &B) {
     let operands =
         Operands { a: fp8_rows(backend, &a), b: fp8_stack(backend, &[b.clone(), b]), m, n };
     // What is wrong, and the rows that still hold tokens.
-    let cases: [([i32; 3], [i32; 2], &str, &[usize]); 3] = [
+    type Broken = ([i32; 3], [i32; 2], &'static str, &'static [usize]);
+    let cases: [Broken; 3] = [
         ([0, 5, 13], [5, 2], "13 at group 1", &[0, 1, 2, 3, 4, 5, 6]),
         ([-4, 2, 12], [2, 9], "-4 at group 0", &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]),
         ([0, 4, 2], [5, 0], "5 at group 0", &[0, 1, 2, 3]),

@@ -10,6 +10,8 @@ mod dispatch;
 mod dispatch_edges;
 mod gate;
 mod gemm;
+mod gemm_bf16;
+mod gemm_configs;
 mod gemm_groups;
 mod json;
 mod layer;
@@ -29,6 +31,7 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Failed, Trial};
 use moekit::backend::SimdLevel;
 use moekit::backend::cuda::Cuda;
+use moekit::gemm::GemmFormat;
 use moekit::{Backend, Cpu};
 
 use case::{Case, NamedCase};
@@ -43,7 +46,7 @@ fn stages<B: Backend>() -> Vec<(&'static str, Vec<Case<B>>)> {
         ("combine", combine::cases()),
         ("quant", [quant::cases(), quant_layout::cases()].concat()),
         ("swiglu", swiglu::cases()),
-        ("gemm", [gemm::cases(), gemm_groups::cases()].concat()),
+        ("gemm", [gemm::cases(), gemm_groups::cases(), gemm_bf16::cases()].concat()),
         ("layer", layer::cases()),
     ]
 }
@@ -114,16 +117,34 @@ fn cpu_cases(options: &Options) -> Vec<NamedCase> {
 }
 
 /// Stages for which the CUDA backend has no kernel yet: their cases are left out.
-const WITHOUT_CUDA_KERNEL: [&str; 3] = ["dispatch", "combine", "layer"];
+const WITHOUT_CUDA_KERNEL: [&str; 0] = [];
 
 /// Cases of other stages that need one: products grouped along K.
 const CASES_WITHOUT_CUDA_KERNEL: [&str; 1] = ["k_grouped_products_are_added_to_d"];
 
-/// The CUDA backend on whatever the driver drives.
+/// Cases of `gemm` with products in both formats; of the others, those in BF16 alone have it in their name.
+const CASES_IN_BOTH: [&str; 2] =
+    ["grouped_rows_take_their_experts_weights", "masked_rows_beyond_the_count_are_left_alone"];
+
+fn case_has(case: &NamedCase, format: GemmFormat) -> bool {
+    let name = case.name.rsplit("::").next().unwrap_or_default();
+    let is_bf16 = name.contains("bf16");
+    CASES_IN_BOTH.contains(&name) || is_bf16 == (format == GemmFormat::Bf16)
+}
+
+/// The CUDA backend on whatever the driver drives, and its products once more with every compiled kernel.
 fn cuda_cases(cuda: &Cuda, options: &Options) -> Vec<NamedCase> {
     let mut cases = named_cases(&options.backend, cuda, options);
+    for format in [GemmFormat::Fp8, GemmFormat::Bf16] {
+        for (name, config) in gemm_configs::all(format) {
+            let prefix = format!("{}-{name}", options.backend);
+            let with_config = named_cases(&prefix, &cuda.with_gemm_config(config), options);
+            let multiplies = |case: &NamedCase| case.stage == "gemm" && case_has(case, format);
+            cases.extend(with_config.into_iter().filter(multiplies));
+        }
+    }
     cases.retain(|case| {
-        let is_left_out = |name: &&str| case.name.ends_with(*name);
+        let is_left_out = |name: &str| case.name.ends_with(name);
         !WITHOUT_CUDA_KERNEL.contains(&case.stage)
             && !CASES_WITHOUT_CUDA_KERNEL.iter().any(|name| is_left_out(name))
     });

@@ -1,6 +1,8 @@
 //! The CUDA backend beyond its stages: opening, streams, events, graphs, tensor maps. What needs a
 //! driver is left out where there is none, and says so; the driver may be the virtual GPU's.
 
+mod sharing;
+
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -14,6 +16,9 @@ use moekit::tensor::{Dtype, QuantTensor, ScaleLayout, Tensor};
 use moekit::{Backend, Cpu, Error, Result};
 
 fn main() -> ExitCode {
+    if let Some(task) = sharing::task_of_this_process() {
+        return sharing::second_process(&task);
+    }
     let opened = Cuda::new(0);
     if let Err(error) = &opened {
         eprintln!("left out: all that needs a driver ({error})");
@@ -34,6 +39,11 @@ fn main() -> ExitCode {
         case("events_tell_the_time_between_them", events_tell_time),
         case("a_foreign_stream_takes_stages", foreign_streams_take_stages),
         case("tensor_maps_refuse_extents_that_do_not_fit", tensor_maps_are_checked),
+        case("devices_use_each_others_memory", sharing::devices_share),
+        case("a_process_maps_memory_that_came_as_a_file", sharing::files_are_imported),
+        case("a_process_maps_memory_that_came_by_the_fabric", sharing::fabric_handles_are_imported),
+        case("a_process_opens_ordinary_memory", sharing::ordinary_memory_is_opened),
+        case("handles_of_nothing_are_refused", sharing::wrong_handles_are_refused),
         case("a_stage_without_a_kernel_says_so", missing_kernels_are_typed),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()

@@ -1,11 +1,15 @@
 // The kernels' plain arithmetic for a C++ host compiler, to be compared with the Rust side bit for bit.
-#include <cstddef>
-
 #include "common/e4m3.cuh"
 #include "common/exp.cuh"
 #include "common/float_key.cuh"
 #include "common/scale.cuh"
 #include "common/swiglu.cuh"
+#include "kernels/gemm/tiles.cuh"
+
+#include <algorithm>
+#include <cstddef>
+#include <iterator>
+#include <utility>
 
 using namespace moekit;
 
@@ -33,6 +37,32 @@ extern "C" void mk_scale(const float* amax, size_t len, int is_ue8m0, float* sf,
 extern "C" void mk_swiglu(const float* gate_up, size_t num_rows, float limit, const float* weights, float* out) {
     for (size_t i = 0; i < num_rows; ++i)
         out[i] = common::swiglu_activation(gate_up[2 * i], gate_up[2 * i + 1], limit, weights[i]);
+}
+
+// Of a tile of FP8 products into BF16: extents, math warpgroups, whether it is swapped, shared memory of a stage and
+// beside the stages.
+template <layout::GemmTile kTile>
+static void describe(unsigned* out) {
+    using Smem = layout::GemmSmem<kTile>;
+    const unsigned all[6] = {kTile.block_m,        kTile.block_n,     kTile.num_math_warpgroups,
+                             kTile.swaps_operands, Smem::kStageBytes, Smem::total(0, true)};
+    std::copy(all, all + 6, out);
+}
+
+template <const auto& kTiles, size_t... kIdx>
+static size_t describe_all(unsigned* out, std::index_sequence<kIdx...>) {
+    static_assert(sizeof...(kIdx) <= 64);
+    (describe<kTiles[kIdx]>(out + 6 * kIdx), ...);
+    return sizeof...(kIdx);
+}
+
+// Writes six numbers for each tile; `out` has room for 64 tiles. Returns their number.
+extern "C" size_t mk_gemm_fp8_tiles(unsigned* out) {
+    return describe_all<kernels::kFp8Tiles>(out, std::make_index_sequence<std::size(kernels::kFp8Tiles)>());
+}
+
+extern "C" size_t mk_gemm_bf16_tiles(unsigned* out) {
+    return describe_all<kernels::kBf16Tiles>(out, std::make_index_sequence<std::size(kernels::kBf16Tiles)>());
 }
 
 extern "C" unsigned mk_float_key(float x) {

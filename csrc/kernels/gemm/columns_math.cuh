@@ -25,10 +25,10 @@ struct ColumnsMath {
     MathWarp<kTile> at;
 
     // Where the tensor core finds its M and N side.
-    MK_DEVICE uint32_t m_side(uint32_t stage, uint32_t) const {
-        return at.smem + Smem::b(stage) + at.group_idx * 64 * layout::kBlockKBytes;
+    MK_DEVICE uint32_t m_side(uint32_t stage_smem, uint32_t) const {
+        return stage_smem + Smem::kB + at.group_idx * 64 * layout::kBlockKBytes;
     }
-    MK_DEVICE uint32_t n_side(uint32_t stage) const { return at.smem + Smem::a(stage); }
+    MK_DEVICE uint32_t n_side(uint32_t stage_smem) const { return stage_smem + Smem::kA; }
 
     MK_DEVICE void store(const sched::Block& block, float (&accum)[1][kN / 2]) const {
         const uint32_t num_rows = block.num_rows + block.num_zero_rows;
@@ -47,7 +47,8 @@ struct ColumnsMath {
 private:
     MK_DEVICE void store_bf16(const sched::Block& block, uint32_t num_rows, uint32_t column,
                               const float (&accum)[kN / 2]) const {
-        const Box box = {at.smem + Smem::kD + at.group_idx * Box::kBytes, block.a_group, block.row, column};
+        const Box box = {at.smem + Smem::d(at.p.num_stages) + at.group_idx * Box::kBytes, block.a_group, block.row,
+                         column};
         at.wait_stored();
         epilogue::columns_to_shared<kN>(accum, box.smem, at.warp_in_group);
         const bool by_tma = at.ready_to_store(block, num_rows);

@@ -32,17 +32,17 @@ struct Fp8Math : RowsMath<kTile> {
     using typename RowsMath<kTile>::Smem;
     using RowsMath<kTile>::kSlices, RowsMath<kTile>::kN, RowsMath<kTile>::at;
 
-    MK_DEVICE void multiply(common::RingState& ring, float (&accum)[kSlices][kN / 2]) const {
+    MK_DEVICE void multiply(GemmRing<kTile>& ring, float (&accum)[kSlices][kN / 2]) const {
         const abi::GemmParams& p = at.p;
         const uint32_t row = this->first_row();
         for (uint32_t k = 0; k < p.k; k += common::kGranK, ring.advance()) {
             ring.wait_full();
-            const Fp8Scales<kTile> scales(at.smem + Smem::scales(ring.stage), row);
-            const uint64_t b = mma::k_major_descriptor(this->n_side(ring.stage));
+            const Fp8Scales<kTile> scales(ring.data() + Smem::kScales, row);
+            const uint64_t b = mma::k_major_descriptor(this->n_side(ring.data()));
 #pragma unroll
             for (uint32_t slice = 0; slice < kSlices; ++slice) {
                 float sum[kN / 2];
-                mma::start_block<kN>(sum, mma::k_major_descriptor(this->m_side(ring.stage, slice)), b);
+                mma::start_block<kN>(sum, mma::k_major_descriptor(this->m_side(ring.data(), slice)), b);
                 ptx::wgmma_wait_group<0>();
                 ptx::wgmma_pin(sum);
                 // NOTE: the scales are in registers by now: the stage may be filled again.

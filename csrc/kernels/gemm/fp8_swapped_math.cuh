@@ -28,14 +28,14 @@ struct Fp8SwappedMath : ColumnsMath<kTile> {
 
     static_assert(kTile.block_n <= 128, "one scale of B for all of the block");
 
-    MK_DEVICE void multiply(common::RingState& ring, float (&accum)[1][kN / 2]) const {
+    MK_DEVICE void multiply(GemmRing<kTile>& ring, float (&accum)[1][kN / 2]) const {
         const abi::GemmParams& p = at.p;
         for (uint32_t k = 0; k < p.k; k += common::kGranK, ring.advance()) {
             ring.wait_full();
-            const Fp8SwappedScales<kTile> scales(at.smem + Smem::scales(ring.stage));
+            const Fp8SwappedScales<kTile> scales(ring.data() + Smem::kScales);
             float sum[kN / 2];
-            mma::start_block<kN>(sum, mma::k_major_descriptor(this->m_side(ring.stage, 0)),
-                                 mma::k_major_descriptor(this->n_side(ring.stage)));
+            mma::start_block<kN>(sum, mma::k_major_descriptor(this->m_side(ring.data(), 0)),
+                                 mma::k_major_descriptor(this->n_side(ring.data())));
             ptx::wgmma_wait_group<0>();
             ptx::wgmma_pin(sum);
             // NOTE: the scales are in registers by now: the stage may be filled again.

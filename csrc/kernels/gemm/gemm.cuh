@@ -36,7 +36,7 @@ template <layout::GemmTile kTile, typename Scheduler>
 MK_DEVICE void multiply_blocks(const abi::GemmParams& p, uint32_t smem) {
     using Math = std::conditional_t<kTile.has_scales(), ScaledMath<kTile>, UnscaledMath<kTile>>;
     const Math math = {{{p, smem}}};
-    common::RingState ring = {smem, p.num_stages};
+    GemmRing<kTile> ring = {smem, p.num_stages};
     sched::for_each_block<Scheduler>(p, [&](const sched::Block& block) {
         float accum[Math::kSlices][Math::kN / 2] = {};
         if (block.multiplies)
@@ -56,7 +56,7 @@ MK_DEVICE void gemm(const abi::GemmParams& p) {
 
     if (threadIdx.x == 0) {
         const uint32_t num_releases = 4 * kTile.num_math_warpgroups * ptx::cluster_nctarank();
-        for (common::RingState ring = {smem, p.num_stages}; ring.parity == 0; ring.advance()) {
+        for (GemmRing<kTile> ring = {smem, p.num_stages}; ring.parity == 0; ring.advance()) {
             cuda::ptx::mbarrier_init(shared_barrier(ring.full()), uint32_t{kFullArrivals<kTile>});
             cuda::ptx::mbarrier_init(shared_barrier(ring.empty()), num_releases);
         }

@@ -13,6 +13,9 @@
 
 namespace moekit::kernels {
 
+template <layout::GemmTile kTile>
+using GemmRing = common::RingState<layout::GemmSmem<kTile>::kRing, layout::GemmSmem<kTile>::kStageBytes>;
+
 // Arrivals that end a stage's filling: the thread that expects the tiles' bytes, and every lane that loads scales.
 template <layout::GemmTile kTile>
 constexpr uint32_t kFullArrivals = 1 + (kTile.has_scales() ? 32 : 0);
@@ -41,7 +44,7 @@ MK_DEVICE void load_tiles(const abi::GemmParams& p, uint32_t smem) {
     using Smem = layout::GemmSmem<kTile>;
     const bool shares_a = p.cluster_shares == abi::ClusterShares::kA;
     const bool shares_b = p.cluster_shares == abi::ClusterShares::kB;
-    common::RingState ring = {smem, p.num_stages};
+    GemmRing<kTile> ring = {smem, p.num_stages};
     const uint32_t cta_rank = ptx::cluster_ctarank();
     sched::for_each_block<Scheduler>(p, [&](const sched::Block& block) {
         if (block.multiplies and common::lane_idx() == 0) {
@@ -50,9 +53,9 @@ MK_DEVICE void load_tiles(const abi::GemmParams& p, uint32_t smem) {
                 cuda::ptx::mbarrier_arrive_expect_tx(cuda::ptx::sem_release, cuda::ptx::scope_cta,
                                                      cuda::ptx::space_shared, shared_barrier(ring.full()),
                                                      Smem::kABytes + Smem::kBBytes);
-                load_tile<kTile.block_m>(p.a, smem + Smem::a(ring.stage), ring.full(), k, block.row, block.a_group,
+                load_tile<kTile.block_m>(p.a, ring.data() + Smem::kA, ring.full(), k, block.row, block.a_group,
                                          shares_a, cta_rank);
-                load_tile<kTile.block_n>(p.b, smem + Smem::b(ring.stage), ring.full(), k, block.column, block.group,
+                load_tile<kTile.block_n>(p.b, ring.data() + Smem::kB, ring.full(), k, block.column, block.group,
                                          shares_b, cta_rank);
             }
         }
@@ -101,14 +104,14 @@ struct ScaleSource {
 template <layout::GemmTile kTile, typename Scheduler>
 MK_DEVICE void load_scales(const abi::GemmParams& p, uint32_t smem) {
     using Smem = layout::GemmSmem<kTile>;
-    common::RingState ring = {smem, p.num_stages};
+    GemmRing<kTile> ring = {smem, p.num_stages};
     sched::for_each_block<Scheduler>(p, [&](const sched::Block& block) {
         if (not block.multiplies)
             return;
         ScaleSource<kTile> source(p, block);
         for (uint32_t k = 0; k < p.k; k += common::kGranK, ring.advance()) {
             ring.wait_empty();
-            source.copy_to(smem + Smem::scales(ring.stage));
+            source.copy_to(ring.data() + Smem::kScales);
             ptx::cp_async_mbarrier_arrive_noinc(ring.full());
             source.a += p.a_scales.block_stride;
             source.b += p.b_scales.block_stride;

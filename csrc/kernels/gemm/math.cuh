@@ -25,7 +25,7 @@ struct MathWarp {
         warp_in_group = warp % 4;
         releases = common::lane_idx() < ptx::cluster_nctarank();
         const uint32_t cta_rank = releases ? common::lane_idx() : 0;
-        peer_empty = ptx::mapa_shared_cluster_u32(smem + common::RingState::kEmpty, cta_rank);
+        peer_empty = ptx::mapa_shared_cluster_u32(smem + GemmRing<kTile>::kEmpty, cta_rank);
     }
 
     // This warp has read all that it needs of the stage.

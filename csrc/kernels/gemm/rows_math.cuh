@@ -33,10 +33,10 @@ struct RowsMath {
     }
 
     // Where the tensor core finds its M and N side.
-    MK_DEVICE uint32_t m_side(uint32_t stage, uint32_t slice) const {
-        return at.smem + Smem::a(stage) + (at.group_idx * kSlices + slice) * 64 * layout::kBlockKBytes;
+    MK_DEVICE uint32_t m_side(uint32_t stage_smem, uint32_t slice) const {
+        return stage_smem + Smem::kA + (at.group_idx * kSlices + slice) * 64 * layout::kBlockKBytes;
     }
-    MK_DEVICE uint32_t n_side(uint32_t stage) const { return at.smem + Smem::b(stage); }
+    MK_DEVICE uint32_t n_side(uint32_t stage_smem) const { return stage_smem + Smem::kB; }
 
     MK_DEVICE void store(const sched::Block& block, float (&accum)[kSlices][kN / 2]) const {
         const abi::GemmParams& p = at.p;
@@ -67,7 +67,8 @@ private:
 
     MK_DEVICE void store_bf16(const sched::Block& block, uint32_t num_rows,
                               const float (&accum)[kSlices][kN / 2]) const {
-        const uint32_t first_smem = at.smem + Smem::kD + at.group_idx * kSlices * epilogue::Bf16Box<64, kN>::kBytes;
+        const uint32_t first_smem =
+            at.smem + Smem::d(at.p.num_stages) + at.group_idx * kSlices * epilogue::Bf16Box<64, kN>::kBytes;
         at.wait_stored();
 #pragma unroll
         for (uint32_t slice = 0; slice < kSlices; ++slice)

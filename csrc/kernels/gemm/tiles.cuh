@@ -1,4 +1,4 @@
-// The tiles that products are compiled for: src/backend/cuda/gemm/tile.rs has the same list.
+// The tiles that products are compiled for: src/backend/cuda/heuristics has the same lists, and a test compares.
 #pragma once
 
 #include "layout/gemm_smem.cuh"
@@ -22,5 +22,14 @@ MK_HOST_DEVICE constexpr layout::GemmTile in_bf16(layout::GemmTile tile) {
     tile.format = layout::GemmFormat::kBf16;
     return tile;
 }
+
+constexpr layout::GemmTile kFp8Tiles[] = {kM128N128,       kM128N192,       kM256N128,      kSwappedM8N64,
+                                          kSwappedM16N64,  kSwappedM32N64,  kSwappedM64N64, kSwappedM8N128,
+                                          kSwappedM16N128, kSwappedM32N128, kSwappedM64N128};
+
+constexpr layout::GemmTile kBf16Tiles[] = {in_bf16(kM128N128),       in_bf16(kM128N192),      in_bf16(kM128N256),
+                                           in_bf16(kM256N128),       in_bf16(kSwappedM8N64),  in_bf16(kSwappedM16N64),
+                                           in_bf16(kSwappedM32N64),  in_bf16(kSwappedM64N64), in_bf16(kSwappedM16N128),
+                                           in_bf16(kSwappedM32N128), in_bf16(kSwappedM64N128)};
 
 }  // namespace moekit::kernels

@@ -8,10 +8,11 @@ use super::shared_mut::SharedMut;
 use super::simd::{Kernel, SimdLevel};
 use super::{Cpu, rows};
 use crate::error::Result;
+use crate::moe::Reduce;
+use crate::moe::buffer::EpRef;
 use crate::moe::combine::{CombineRecvArgs, CombineSendArgs, CombineWeights};
 use crate::moe::ep_layout::Signal;
 use crate::moe::handle::HandleState;
-use crate::moe::{EpBuffer, Reduce};
 use crate::num::bf16;
 
 const OP: &str = "combine";
@@ -223,7 +224,7 @@ fn widen(x: bf16) -> f32 {
 /// Rows on their way to the tokens' owners; `slot` counts over all ranks' tokens.
 struct Returns<'a> {
     simd: SimdLevel,
-    ep: &'a EpBuffer<Cpu>,
+    ep: EpRef<'a, Cpu>,
     state: &'a HandleState<Cpu>,
 }
 

@@ -7,7 +7,7 @@ use super::shared_mut::SharedMut;
 use super::simd::SimdLevel;
 use super::{Cpu, CpuStream, rows};
 use crate::error::{Error, Result};
-use crate::moe::EpBuffer;
+use crate::moe::buffer::EpRef;
 use crate::moe::dispatch::{
     DispatchGatherArgs, DispatchRecvArgs, DispatchSendArgs, Routing, TokensMut, TokensRef,
 };
@@ -51,7 +51,7 @@ pub(super) fn send(
 
 /// Tells all ranks that this one will not read what they sent in `epoch`, unless it has read it.
 pub(super) fn give_up_unread(
-    ep: &EpBuffer<Cpu>,
+    ep: EpRef<'_, Cpu>,
     op: &'static str,
     read: Signal,
     epoch: u64,
@@ -67,7 +67,7 @@ pub(super) fn give_up_unread(
 /// Chooses the replica of each slot; drops slots whose rank is left out or whose index is wrong.
 fn route(
     stream: &CpuStream,
-    ep: &EpBuffer<Cpu>,
+    ep: EpRef<'_, Cpu>,
     topk_idx: TensorRef<'_, Cpu, i32, 2>,
     topk_weights: TensorRef<'_, Cpu, f32, 2>,
     state: &mut HandleState<Cpu>,
@@ -100,7 +100,7 @@ fn route(
 /// # Safety
 ///
 /// Every peer has read the tokens of the epoch before, and this one was not signalled yet.
-unsafe fn own_mailbox(ep: &EpBuffer<Cpu>) -> SharedMut<'_, u8> {
+unsafe fn own_mailbox(ep: EpRef<'_, Cpu>) -> SharedMut<'_, u8> {
     // SAFETY: the mailbox is this rank's alone until the signal is sent; `EpLayout` sized it.
     SharedMut::new(unsafe {
         std::slice::from_raw_parts_mut(ep.symmetric.local_ptr(), ep.layout.returned)
@@ -108,7 +108,7 @@ unsafe fn own_mailbox(ep: &EpBuffer<Cpu>) -> SharedMut<'_, u8> {
 }
 
 /// Writes the own mailbox's header and the routing.
-fn publish_routing(ep: &EpBuffer<Cpu>, epoch: u64, state: &HandleState<Cpu>, new_routing: bool) {
+fn publish_routing(ep: EpRef<'_, Cpu>, epoch: u64, state: &HandleState<Cpu>, new_routing: bool) {
     let mailbox = ep.layout.mailbox;
     // SAFETY: `send` has waited for all peers, and nothing else borrows the mailbox here.
     let memory = unsafe { own_mailbox(ep).slice(0, mailbox.values) };
@@ -127,7 +127,7 @@ fn publish_routing(ep: &EpBuffer<Cpu>, epoch: u64, state: &HandleState<Cpu>, new
 /// Writes the own mailbox's tokens.
 fn publish_tokens(
     simd: SimdLevel,
-    ep: &EpBuffer<Cpu>,
+    ep: EpRef<'_, Cpu>,
     state: &HandleState<Cpu>,
     x: TokensRef<'_, Cpu>,
 ) {
@@ -169,7 +169,7 @@ fn read_scales(from: TensorRef<'_, Cpu, f32, 2>, token: usize, to: &mut [f32]) {
 
 /// Sends a rank of another node what it needs of the own mailbox.
 fn put_tokens(
-    ep: &EpBuffer<Cpu>,
+    ep: EpRef<'_, Cpu>,
     peer: usize,
     state: &HandleState<Cpu>,
     new_routing: bool,
@@ -238,7 +238,7 @@ pub(super) fn gather(args: DispatchGatherArgs<'_, Cpu>) -> Result<()> {
 }
 
 /// Refuses a mailbox that another epoch, or another configuration, wrote.
-fn check_header(ep: &EpBuffer<Cpu>, epoch: u64, src: usize, header: MailboxHeader) -> Result<()> {
+fn check_header(ep: EpRef<'_, Cpu>, epoch: u64, src: usize, header: MailboxHeader) -> Result<()> {
     if header.epoch == epoch && header.num_tokens <= ep.config.num_max_tokens_per_rank as u64 {
         return Ok(());
     }
@@ -346,14 +346,14 @@ impl<'a> RowsOut<'a> {
     }
 }
 
-fn wait_for_tokens(ep: &EpBuffer<Cpu>, epoch: u64) -> Result<()> {
+fn wait_for_tokens(ep: EpRef<'_, Cpu>, epoch: u64) -> Result<()> {
     ep.active_ranks().try_for_each(|src| {
         ep.symmetric.wait_signal(OP, "recv: tokens", src, Signal::Dispatched.idx(), epoch)
     })
 }
 
 /// The mailbox with `src`'s tokens: in `src`'s memory on the same node, else where they were sent to.
-fn mailbox_of(ep: &EpBuffer<Cpu>, src: usize) -> &[u8] {
+fn mailbox_of(ep: EpRef<'_, Cpu>, src: usize) -> &[u8] {
     let num_bytes = ep.layout.mailbox.num_bytes;
     // SAFETY: `src` signalled that it wrote the mailbox and leaves it until this rank signals that
     // it has read it; the mailbox lies within the symmetric memory.

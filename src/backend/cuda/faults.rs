@@ -43,8 +43,8 @@ impl Faults {
         self.buffer.fill(stream, 0xff)
     }
 
-    /// The first fault, which is then forgotten; the stream must have passed.
-    pub fn take(&self, stream: &Stream) -> Result<()> {
+    /// The first fault, with its launch, which is then forgotten; the stream must have passed.
+    pub fn take(&self, stream: &Stream) -> Result<Option<(u32, Error)>> {
         let mut words = [[0u64; 4]; NUM_KINDS];
         let bytes = bytemuck::cast_slice_mut(&mut words);
         // SAFETY: the buffer has exactly these bytes, and no kernel of the stream is left.
@@ -53,20 +53,22 @@ impl Faults {
             order,
             values: values.map(|value| value as i64),
         });
-        let Some(error) = first_fault(&records) else { return Ok(()) };
-        self.clear(stream)?;
-        Err(error)
+        let first = first_fault(&records);
+        if first.is_some() {
+            self.clear(stream)?;
+        }
+        Ok(first)
     }
 }
 
 /// The fault of the earliest launch; of one launch, that of the lowest kind.
-fn first_fault(records: &[FaultRecord; NUM_KINDS]) -> Option<Error> {
+fn first_fault(records: &[FaultRecord; NUM_KINDS]) -> Option<(u32, Error)> {
     let launch_of = |record: &FaultRecord| record.order >> 32;
     let found = KINDS.into_iter().zip(records).filter(|(_, record)| record.order != NO_FAULT);
     let (kind, record) = found.min_by_key(|(_, record)| launch_of(record))?;
     let position = record.order & u64::from(u32::MAX);
     let [v0, v1, v2] = record.values;
-    Some(match kind {
+    let error = match kind {
         FaultKind::GateLogits => {
             let (token, arg, cause) = match (position / 2, position % 2) {
                 (token, 0) => (token, "logits", ""),
@@ -105,7 +107,8 @@ fn first_fault(records: &[FaultRecord; NUM_KINDS]) -> Option<Error> {
             let got = format!("{v0} for group {v1}");
             Error::value("m_grouped_gemm_nt_masked", "masked_m", "at least 0", got)
         }
-    })
+    };
+    Some((launch_of(record) as u32, error))
 }
 
 #[cfg(test)]
@@ -122,7 +125,7 @@ mod tests {
     fn told(first: &[FaultRecord]) -> String {
         let mut records = [NONE; NUM_KINDS];
         records[..first.len()].copy_from_slice(first);
-        first_fault(&records).expect("a fault").to_string()
+        first_fault(&records).expect("a fault").1.to_string()
     }
 
     #[test]

@@ -1,22 +1,31 @@
 //! Matrix products: what the kernels of `csrc/kernels/gemm` are launched with.
 
 mod operands;
-mod tile;
 
 use super::abi::{ClusterShares, GemmParams, RowsKind, RowsParams, TensorMap};
 use super::driver::Launch;
+use super::heuristics::{ChooseOptions, Cluster, GemmConfig, choose};
 use super::params::to_u32;
+use super::stages::no_kernel;
 use super::{Cuda, CudaStream};
-use crate::error::Result;
-use crate::gemm::{GemmArgs, GemmFormat, GroupRows, GroupedGemmArgs, MaskedGemmArgs, Operands};
+use crate::cost::DeviceSpec;
+use crate::error::{Error, Result};
+use crate::gemm::{
+    GemmArgs, GemmFormat, GemmKind, GemmShape, GroupRows, GroupedGemmArgs, KGroupedGemmArgs,
+    KGroupedOperands, MaskedGemmArgs, Operands,
+};
 use crate::num::{bf16, ceil_div};
-use crate::tensor::{QuantRef, TensorRef};
+use crate::tensor::{Layout, QuantRef, TensorRef};
 use operands::{Operand, Output};
-use tile::{BF16_TILES, FP8_TILES, GemmTile};
+
+/// Blocks along M that are walked together: with as many along N, of the CTAs that run at once, they take the fewest
+/// rows of A and B from memory.
+const BAND_WIDTH: usize = 12;
 
 const DENSE: &str = "gemm_nt";
 const CONTIGUOUS: &str = "m_grouped_gemm_nt_contiguous";
 const MASKED: &str = "m_grouped_gemm_nt_masked";
+const K_GROUPED: &str = "k_grouped_gemm_nt_contiguous";
 
 pub fn dense(cuda: &Cuda, stream: &CudaStream, args: GemmArgs<'_, Cuda>) -> Result<()> {
     let GemmArgs { operands, mut out } = args;
@@ -28,7 +37,8 @@ pub fn dense(cuda: &Cuda, stream: &CudaStream, args: GemmArgs<'_, Cuda>) -> Resu
         Operands::Fp8 { a, b } => scaled(a.split_rows(1)?, b.split_rows(1)?),
         Operands::Bf16 { a, b } => unscaled(a.split_rows(1)?, b.split_rows(1)?),
     };
-    let product = Product { op: DENSE, layout: "dense", a, b, rows: all_rows(), num_row_groups: 1 };
+    let product =
+        Product { op: DENSE, kind: GemmKind::Dense, a, b, rows: all_rows(), expected_m: m };
     product.launch(cuda, stream, Output::matrix(&mut out))
 }
 
@@ -49,7 +59,9 @@ pub fn contiguous(cuda: &Cuda, stream: &CudaStream, args: GroupedGemmArgs<'_, Cu
         Operands::Fp8 { a, b } => scaled(a.split_rows(1)?, b),
         Operands::Bf16 { a, b } => unscaled(a.split_rows(1)?, b),
     };
-    let product = Product { op: CONTIGUOUS, layout: "contiguous", a, b, rows, num_row_groups: 1 };
+    let [num_groups, m] = [b.shape()[0], a.shape()[1]];
+    let expected_m = ceil_div(m, num_groups.max(1));
+    let product = Product { op: CONTIGUOUS, kind: GemmKind::Contiguous, a, b, rows, expected_m };
     product.launch(cuda, stream, Output::matrix(&mut out))
 }
 
@@ -59,10 +71,34 @@ pub fn masked(cuda: &Cuda, stream: &CudaStream, args: MaskedGemmArgs<'_, Cuda>) 
         Operands::Fp8 { a, b } => scaled(a, b),
         Operands::Bf16 { a, b } => unscaled(a, b),
     };
-    let [num_row_groups] = rows.masked_m.shape();
+    let expected_m = rows.expected_m;
     let rows = RowsParams { values: rows.masked_m.as_ptr(), kind: RowsKind::Masked, ..all_rows() };
-    let product = Product { op: MASKED, layout: "masked", a, b, rows, num_row_groups };
+    let product = Product { op: MASKED, kind: GemmKind::Masked, a, b, rows, expected_m };
     product.launch(cuda, stream, Output::stack(&mut out))
+}
+
+/// One product after the other: each is large enough to fill a device.
+pub fn k_grouped(cuda: &Cuda, stream: &CudaStream, args: KGroupedGemmArgs<'_, Cuda>) -> Result<()> {
+    let KGroupedGemmArgs { operands, ks, mut d } = args;
+    let KGroupedOperands::Bf16 { a, b } = operands else { return Err(no_kernel(K_GROUPED)) };
+    let [_, m, n] = d.shape();
+    let mut first_k = 0;
+    for (group, &k) in ks.iter().enumerate() {
+        let matrix = |all: &TensorRef<'_, Cuda, bf16, 1>, rows| {
+            let layout = Layout::row_major([1, rows, k]);
+            // SAFETY: `KGroupedGemmArgs` checked that all groups' matrices follow each other without gaps.
+            unsafe { TensorRef::from_raw(all.as_ptr().wrapping_add(rows * first_k), layout) }
+        };
+        let [a, b] = unscaled(matrix(&a, m), matrix(&b, n));
+        if m > 0 && n > 0 && k > 0 {
+            let rows = all_rows();
+            let product =
+                Product { op: K_GROUPED, kind: GemmKind::Dense, a, b, rows, expected_m: m };
+            product.launch(cuda, stream, Output::accumulating(&mut d, group))?;
+        }
+        first_k += k;
+    }
+    Ok(())
 }
 
 fn scaled<'a>(a: QuantRef<'a, Cuda, 3>, b: QuantRef<'a, Cuda, 3>) -> [Operand<'a>; 2] {
@@ -85,91 +121,101 @@ fn all_rows() -> RowsParams {
     }
 }
 
-/// How a product is launched.
-#[derive(Debug, Clone, Copy)]
-struct GemmConfig {
-    tile: GemmTile,
-    num_stages: usize,
-    cluster_shares: ClusterShares,
-    /// Blocks along M that are walked together.
-    band_width: usize,
-}
-
 /// A product in any layout of rows.
 struct Product<'a> {
     op: &'static str,
-    /// The layout's part of the kernel's name.
-    layout: &'static str,
+    kind: GemmKind,
     a: Operand<'a>,
     b: Operand<'a>,
     rows: RowsParams,
-    /// Stacks of rows that have blocks of their own.
-    num_row_groups: usize,
+    /// Rows of each group that the choice of tile reckons with.
+    expected_m: usize,
 }
 
 impl Product<'_> {
     fn launch(&self, cuda: &Cuda, stream: &CudaStream, out: Output) -> Result<()> {
-        let config = self.config();
-        let kernel = cuda.kernel(self.op, &config.tile.kernel_name(self.layout))?;
-        let num_stages = config.tile.max_stages(kernel.max_dynamic_shared_bytes);
-        let config = GemmConfig { num_stages, ..config };
-        let params = self.params(stream, &config, out)?;
-        let cluster_len = match config.cluster_shares {
-            ClusterShares::Nothing => 1,
-            _ => 2,
+        let config = self.config(cuda, &out)?;
+        let layout = match self.kind {
+            GemmKind::Contiguous => "contiguous",
+            GemmKind::Masked => "masked",
+            GemmKind::Dense | GemmKind::KGrouped => "dense",
         };
+        let format = match self.a.format() {
+            GemmFormat::Fp8 => "fp8",
+            GemmFormat::Bf16 => "bf16",
+        };
+        let name = format!("gemm_{format}_{layout}_{}", config.tile.name());
+        let kernel = cuda.kernel(self.op, &name)?;
+        let params = self.params(stream, &config, out)?;
+        let num_threads = 128 * (1 + config.num_math_warpgroups);
         let launch = Launch {
-            shared_bytes: to_u32(self.op, "num_stages", config.tile.shared_bytes(num_stages))?,
-            cluster_len,
+            shared_bytes: to_u32(self.op, "config", config.smem_bytes)?,
+            cluster_len: config.cluster.num_ctas() as u32,
             overlaps_previous: true,
-            ..Launch::new(self.num_ctas(cuda, &config, cluster_len)?, config.tile.num_threads())
+            ..Launch::new(self.num_ctas(cuda, &config)?, to_u32(self.op, "config", num_threads)?)
         };
         // SAFETY: the arguments' type checked the extents against the tensors, which the caller keeps
         // until the stream has passed.
         unsafe { launch.enqueue(self.op, &stream.driver, kernel, &params) }
     }
 
-    fn config(&self) -> GemmConfig {
-        GemmConfig {
-            tile: match self.a.format() {
-                GemmFormat::Fp8 => FP8_TILES[0],
-                GemmFormat::Bf16 => BF16_TILES[0],
-            },
-            num_stages: 0,
-            cluster_shares: ClusterShares::Nothing,
-            band_width: 16,
+    /// The caller's for this format, else the one that is estimated to be fastest.
+    fn config(&self, cuda: &Cuda, out: &Output) -> Result<GemmConfig> {
+        let format = self.a.format();
+        if let Some(config) = cuda.gemm_config.filter(|config| config.format == format) {
+            // The block below may be another group's, with other weights.
+            if self.kind == GemmKind::Contiguous && config.cluster == Cluster::AlongM {
+                let expected = "a cluster along N, or none, for groups in one matrix";
+                return Err(Error::value(self.op, "config", expected, config.cluster));
+            }
+            // A stage is released when the products of the next are under way.
+            if format == GemmFormat::Bf16 && config.num_stages < 2 {
+                let expected = "at least 2 stages for BF16";
+                return Err(Error::value(self.op, "config", expected, config.num_stages));
+            }
+            return Ok(config);
         }
-    }
-
-    /// `[m, n]` of each group of rows.
-    fn extents(&self) -> [usize; 2] {
-        [self.a.shape()[1], self.b.shape()[1]]
+        let [num_groups, n, k] = self.b.shape();
+        let shape = GemmShape {
+            num_groups: num_groups.max(1),
+            format,
+            out: out.format(),
+            ..GemmShape::new(self.kind, self.expected_m.max(1), n.max(1), k.max(1))
+        };
+        let device = DeviceSpec { num_sms: cuda.num_sms(), ..DeviceSpec::H100_SXM };
+        Ok(choose(&shape, &device, &ChooseOptions::default())?.config)
     }
 
     /// As many as the device runs at once and have work, in whole clusters; one at least, for faults in the
     /// layout of rows are told where there is nothing to multiply.
-    fn num_ctas(&self, cuda: &Cuda, config: &GemmConfig, cluster_len: u32) -> Result<u32> {
-        let [m, n] = self.extents();
-        let [span_m, span_n] = match config.cluster_shares {
-            ClusterShares::Nothing => [1, 1],
-            ClusterShares::A => [1, 2],
-            ClusterShares::B => [2, 1],
+    fn num_ctas(&self, cuda: &Cuda, config: &GemmConfig) -> Result<u32> {
+        let [num_row_groups, m, _] = self.a.shape();
+        let [_, n, _] = self.b.shape();
+        let [span_m, span_n] = match config.cluster {
+            Cluster::Single => [1, 1],
+            Cluster::AlongM => [2, 1],
+            Cluster::AlongN => [1, 2],
         };
         let num_m = ceil_div(ceil_div(m, config.tile.block_m), span_m);
         let num_n = ceil_div(ceil_div(n, config.tile.block_n), span_n);
-        let num_clusters = (self.num_row_groups * num_m * num_n).max(1);
+        let num_clusters = num_row_groups.saturating_mul(num_m).saturating_mul(num_n);
         to_u32(self.op, "d", num_clusters)?;
-        let most = (cuda.num_sms() / cluster_len as usize).max(1);
-        Ok(num_clusters.min(most) as u32 * cluster_len)
+        let cluster_len = config.cluster.num_ctas();
+        let most = (cuda.num_sms() / cluster_len).max(1);
+        to_u32(self.op, "d", num_clusters.clamp(1, most) * cluster_len)
     }
 
     fn params(&self, stream: &CudaStream, config: &GemmConfig, out: Output) -> Result<GemmParams> {
-        let (op, [m, n], tile) = (self.op, self.extents(), config.tile);
-        let [num_groups, _, k] = self.b.shape();
-        let rows_of = |rows, is_shared| if is_shared { rows / 2 } else { rows };
-        let a_rows = rows_of(tile.block_m, config.cluster_shares == ClusterShares::A);
-        let b_rows = rows_of(tile.block_n, config.cluster_shares == ClusterShares::B);
-        let d = out.map()?;
+        let (op, tile) = (self.op, config.tile);
+        let [num_groups, n, k] = self.b.shape();
+        let [_, m, _] = self.a.shape();
+        let (cluster_shares, a_rows, b_rows) = match config.cluster {
+            Cluster::Single => (ClusterShares::Nothing, tile.block_m, tile.block_n),
+            Cluster::AlongM => (ClusterShares::B, tile.block_m, tile.block_n / 2),
+            Cluster::AlongN => (ClusterShares::A, tile.block_m / 2, tile.block_n),
+        };
+        // A warpgroup stores all rows of a swapped tile, or 64 at a time.
+        let d = out.map(tile.block_m.min(64))?;
         Ok(GemmParams {
             a: self.a.map(op, a_rows)?,
             b: self.b.map(op, b_rows)?,
@@ -184,9 +230,9 @@ impl Product<'_> {
             k: to_u32(op, "k", k)?,
             num_groups: to_u32(op, "b", num_groups)?,
             num_stages: to_u32(op, "num_stages", config.num_stages)?,
-            band_width: to_u32(op, "band_width", config.band_width)?,
+            band_width: to_u32(op, "band_width", BAND_WIDTH)?,
             kind: out.kind(),
-            cluster_shares: config.cluster_shares,
+            cluster_shares,
             stores_by_tma: u32::from(d.is_some()),
             reserved: [0; 5],
         })

@@ -11,10 +11,12 @@ mod faults;
 mod gate;
 mod gemm;
 pub mod heuristics;
+mod host_ep;
 mod kernels;
 mod params;
 mod plan;
 mod quant;
+mod sharing;
 mod stages;
 mod stream;
 mod swiglu;
@@ -25,9 +27,12 @@ use std::sync::Arc;
 use crate::error::Result;
 use driver::{Context, Kernel, Kernels, Stream};
 
-pub use driver::{CudaBuffer, CudaEvent, CudaGraph, Swizzle, TensorMap, TensorMapDesc};
+pub use driver::{
+    CudaBuffer, CudaEvent, CudaGraph, HandleKind, IpcBuffer, IpcHandle, MemoryHandle, SharedBuffer,
+    Swizzle, TensorMap, TensorMapDesc,
+};
+pub use host_ep::CudaSymmetric;
 pub use kernels::{KERNEL_MODULES, KernelModule, NVCC_VERSION};
-pub use stages::CudaSymmetric;
 pub use stream::CudaStream;
 
 /// The CUDA backend on one device. Clones share its context and kernels.
@@ -46,6 +51,7 @@ pub use stream::CudaStream;
 #[derive(Debug, Clone)]
 pub struct Cuda {
     device: Arc<Device>,
+    gemm_config: Option<heuristics::GemmConfig>,
 }
 
 #[derive(Debug)]
@@ -88,7 +94,19 @@ impl Cuda {
     fn with_context(context: Arc<Context>) -> Result<Self> {
         let kernels = Kernels::load(&context)?;
         let num_sms = context.num_sms()?;
-        Ok(Self { device: Arc::new(Device { kernels, context, num_sms }) })
+        let device = Arc::new(Device { kernels, context, num_sms });
+        Ok(Self { device, gemm_config: None })
+    }
+
+    /// The same backend, whose products in the launch's format all take it rather than the one that is chosen for their
+    /// shape: for tuning, and for tests of every kernel.
+    ///
+    /// A product fails with [`Error::KernelsNotBuilt`](crate::Error::KernelsNotBuilt) if the tile is not
+    /// among the compiled ones, and with [`Error::Driver`](crate::Error::Driver) if the device has not
+    /// the shared memory for it.
+    #[must_use]
+    pub fn with_gemm_config(&self, config: heuristics::GemmConfig) -> Self {
+        Self { gemm_config: Some(config), ..self.clone() }
     }
 
     /// Enqueues on a stream that others own; `stream` is its `CUstream`.

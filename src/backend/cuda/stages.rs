@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::driver::{Stream, read, write};
-use super::{Cuda, CudaBuffer, CudaEvent, CudaStream, gate, gemm, plan, quant, swiglu};
+use super::host_ep::CudaSymmetric;
+use super::{Cuda, CudaBuffer, CudaEvent, CudaStream, gate, gemm, host_ep, plan, quant, swiglu};
 use crate::backend::Backend;
 use crate::comm::World;
 use crate::error::{Error, Result};
@@ -18,10 +19,6 @@ use crate::moe::quant::{
     QuantizeTransposeArgs, RelayoutScalesArgs, UnpackScalesArgs,
 };
 use crate::moe::swiglu::{SwigluArgs, SwigluBackwardArgs, SwigluQuantizeArgs};
-
-/// Symmetric memory on devices; there is none yet, so no value of this type.
-#[derive(Debug)]
-pub enum CudaSymmetric {}
 
 /// What a stage without a kernel answers.
 pub fn no_kernel(op: &'static str) -> Error {
@@ -69,8 +66,13 @@ impl Backend for Cuda {
         unsafe { read(self.context(), src, data) }
     }
 
-    fn alloc_symmetric(&self, _: &World, _: usize, _: usize) -> Result<CudaSymmetric> {
-        Err(no_kernel("alloc_symmetric"))
+    fn alloc_symmetric(
+        &self,
+        world: &World,
+        num_bytes: usize,
+        num_signals: usize,
+    ) -> Result<CudaSymmetric> {
+        world.alloc_symmetric(num_bytes, num_signals).map(CudaSymmetric::new)
     }
 
     fn gemm_nt(&self, stream: &CudaStream, args: GemmArgs<'_, Self>) -> Result<()> {
@@ -95,10 +97,10 @@ impl Backend for Cuda {
 
     fn k_grouped_gemm_nt_contiguous(
         &self,
-        _: &CudaStream,
-        _: KGroupedGemmArgs<'_, Self>,
+        stream: &CudaStream,
+        args: KGroupedGemmArgs<'_, Self>,
     ) -> Result<()> {
-        Err(no_kernel("k_grouped_gemm_nt_contiguous"))
+        gemm::k_grouped(self, stream, args)
     }
 
     fn gate(&self, stream: &CudaStream, args: GateArgs<'_, Self>) -> Result<()> {
@@ -109,24 +111,28 @@ impl Backend for Cuda {
         plan::plan(self, stream, args)
     }
 
-    fn dispatch_send(&self, _: &CudaStream, _: DispatchSendArgs<'_, Self>) -> Result<()> {
-        Err(no_kernel("dispatch_send"))
+    fn dispatch_send(&self, stream: &CudaStream, args: DispatchSendArgs<'_, Self>) -> Result<()> {
+        host_ep::dispatch_send(self, stream, args)
     }
 
-    fn dispatch_gather(&self, _: &CudaStream, _: DispatchGatherArgs<'_, Self>) -> Result<()> {
-        Err(no_kernel("dispatch_gather"))
+    fn dispatch_gather(
+        &self,
+        stream: &CudaStream,
+        args: DispatchGatherArgs<'_, Self>,
+    ) -> Result<()> {
+        host_ep::dispatch_gather(self, stream, args)
     }
 
-    fn dispatch_recv(&self, _: &CudaStream, _: DispatchRecvArgs<'_, Self>) -> Result<()> {
-        Err(no_kernel("dispatch_recv"))
+    fn dispatch_recv(&self, stream: &CudaStream, args: DispatchRecvArgs<'_, Self>) -> Result<()> {
+        host_ep::dispatch_recv(self, stream, args)
     }
 
-    fn combine_send(&self, _: &CudaStream, _: CombineSendArgs<'_, Self>) -> Result<()> {
-        Err(no_kernel("combine_send"))
+    fn combine_send(&self, stream: &CudaStream, args: CombineSendArgs<'_, Self>) -> Result<()> {
+        host_ep::combine_send(self, stream, args)
     }
 
-    fn combine_recv(&self, _: &CudaStream, _: CombineRecvArgs<'_, Self>) -> Result<()> {
-        Err(no_kernel("combine_recv"))
+    fn combine_recv(&self, stream: &CudaStream, args: CombineRecvArgs<'_, Self>) -> Result<()> {
+        host_ep::combine_recv(self, stream, args)
     }
 
     fn quantize<T: Activation>(

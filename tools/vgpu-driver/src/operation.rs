@@ -5,7 +5,7 @@ use std::slice::from_raw_parts_mut;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use vgpu::{Fault, FaultKind, Launch, LaunchError, MemoryError, Span};
+use vgpu::{Dependents, Fault, FaultKind, GridEnd, Launch, LaunchError, MemoryError, Span};
 
 use crate::context::Shared;
 use crate::counts;
@@ -22,7 +22,7 @@ use crate::value::{Until, Value};
 #[derive(Clone)]
 pub enum Operation {
     /// A kernel.
-    Launch(Arc<Function>, Arc<Launch>),
+    Launch(Arc<KernelLaunch>),
     /// A copy.
     Copy(Copy),
     /// Bytes set to a pattern.
@@ -47,6 +47,16 @@ pub enum Operation {
     Graph(Arc<GraphExec>),
     /// Nothing.
     Nothing,
+}
+
+/// A kernel and how it is launched.
+pub struct KernelLaunch {
+    /// The kernel.
+    pub function: Arc<Function>,
+    /// Its shape and arguments.
+    pub launch: Launch,
+    /// It may begin before the launch in front of it in the stream has ended.
+    pub overlaps: bool,
 }
 
 /// Rows that are copied.
@@ -142,7 +152,9 @@ impl Operation {
 
     fn run(&self, shared: &Shared) -> Result<()> {
         match self {
-            Operation::Launch(function, launch) => run_kernel(function, launch, shared),
+            Operation::Launch(kernel) => {
+                run_kernel(&kernel.function, kernel.launch.clone(), shared)
+            }
             Operation::Copy(copy) => copy.run(),
             Operation::Fill(fill) => fill.run(),
             Operation::Host(function) => {
@@ -177,9 +189,9 @@ impl Operation {
 /// Bytes of the workspace of a grid-wide barrier.
 const WORKSPACE_BYTES: u64 = 256;
 
-fn run_kernel(function: &Function, launch: &Launch, shared: &Shared) -> Result<()> {
+fn run_kernel(function: &Function, mut launch: Launch, shared: &Shared) -> Result<()> {
     let (module, memory) = (&function.module, &driver()?.memory);
-    let mut launch = Launch { counts: counts::are_wanted(), ..launch.clone() };
+    launch.counts = counts::are_wanted();
     if launch.cooperative {
         launch.workspace = memory.alloc(module.device, WORKSPACE_BYTES)?;
         memory.initialise(launch.workspace, WORKSPACE_BYTES)?;
@@ -194,6 +206,22 @@ fn run_kernel(function: &Function, launch: &Launch, shared: &Shared) -> Result<(
     }
     shared.print(&report.output);
     Ok(())
+}
+
+/// Runs a kernel among others that overlap it; it fails as an operation of a stream does.
+pub fn run_overlapping(
+    kernel: &KernelLaunch,
+    front: Option<GridEnd>,
+    dependents: Dependents,
+    shared: &Shared,
+) {
+    if shared.check().is_err() {
+        return;
+    }
+    let launch = Launch { front, dependents: Some(dependents), ..kernel.launch.clone() };
+    if let Err(failure) = run_kernel(&kernel.function, launch, shared) {
+        shared.fail(failure);
+    }
 }
 
 /// The code for a launch that did not run to its end.

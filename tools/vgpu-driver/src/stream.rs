@@ -2,12 +2,16 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use vgpu::{Asynchrony, Dependents, GridEnd};
 
 use crate::capture::CaptureLink;
 use crate::context::{Shared, lock};
 use crate::failure::{Failure, Result};
 use crate::handles::Handle;
-use crate::operation::Operation;
+use crate::operation::{KernelLaunch, Operation, run_overlapping};
 use crate::status::Status;
 
 /// How a stream stands to the default stream of its context.
@@ -222,14 +226,108 @@ impl Stream {
                 queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
             };
             drop(queue);
-            task.after.iter().for_each(Marker::wait);
-            task.operation.run_or_fail(&self.shared);
-            // What an operation holds on to is gone before anyone learns of its end.
-            drop(task);
-            let mut queue = lock(&self.queue);
-            queue.num_completed += 1;
-            drop(queue);
-            self.changed.notify_all();
+            self.perform(task, None);
+        }
+    }
+
+    /// Runs a task; `front` is the end of the launch in front if the task overlaps it.
+    fn perform(self: &Arc<Self>, task: Task, front: Option<GridEnd>) {
+        task.after.iter().for_each(Marker::wait);
+        match &task.operation {
+            Operation::Launch(kernel) if overlaps_take_place() => {
+                let kernel = kernel.clone();
+                drop(task);
+                self.launch(kernel, front);
+            }
+            operation => {
+                operation.run_or_fail(&self.shared);
+                // What an operation holds on to is gone before anyone learns of its end.
+                drop(task);
+                self.complete();
+            }
+        }
+    }
+
+    fn complete(&self) {
+        lock(&self.queue).num_completed += 1;
+        self.changed.notify_all();
+    }
+
+    /// Runs a launch and, before it ends if the kernel says so, the overlapping one behind it.
+    fn launch(self: &Arc<Self>, kernel: Arc<KernelLaunch>, front: Option<GridEnd>) {
+        let end = GridEnd::default();
+        let behind: Arc<Mutex<Option<JoinHandle<()>>>> = Arc::default();
+        let dependents = {
+            let (stream, end, behind) = (self.clone(), end.clone(), behind.clone());
+            Dependents::new(move || {
+                let (stream, end, limit) = (stream.clone(), end.clone(), stream.patience());
+                let begin = {
+                    let end = end.clone();
+                    move || stream.run_behind(&end)
+                };
+                let thread = std::thread::Builder::new().name("vgpu overlap".to_owned());
+                // Without a thread the launch behind begins at the end, as it may.
+                *lock(&behind) = thread.spawn(begin).ok();
+                end.wait_until_awaited(limit);
+            })
+        };
+        run_overlapping(&kernel, front.clone(), dependents, &self.shared);
+        if let Some(front) = front {
+            // The launch in front completes first, even if this one did not wait for it.
+            front.set_awaited();
+            front.wait();
+        }
+        drop(kernel);
+        self.complete();
+        end.set();
+        self.changed.notify_all();
+        let behind = lock(&behind).take();
+        if let Some(behind) = behind {
+            // A panic of the machine has been told on stderr.
+            let _ = behind.join();
+        }
+    }
+
+    /// How long a launch lets the one behind it run ahead.
+    fn patience(&self) -> Duration {
+        let queue = lock(&self.queue);
+        let is_there = queue.tasks.front().is_some_and(Task::overlaps);
+        if is_there { LONGEST_LEAD } else { ENQUEUING_TIME }
+    }
+
+    /// Runs the task behind a launch that has not ended, if it overlaps.
+    fn run_behind(self: Arc<Self>, end: &GridEnd) {
+        let mut queue = lock(&self.queue);
+        while queue.tasks.is_empty() && !end.has_come() {
+            let waited = self.changed.wait_timeout(queue, ENQUEUING_TIME);
+            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let task = match queue.tasks.front() {
+            Some(task) if task.overlaps() && !end.has_come() => queue.tasks.pop_front(),
+            _ => None,
+        };
+        drop(queue);
+        match task {
+            Some(task) => self.perform(task, Some(end.clone())),
+            None => end.set_awaited(),
         }
     }
 }
+
+impl Task {
+    /// It may begin before the launch in front has ended.
+    fn overlaps(&self) -> bool {
+        let is_free = self.after.iter().all(Marker::is_past);
+        matches!(&self.operation, Operation::Launch(kernel) if kernel.overlaps && is_free)
+    }
+}
+
+/// Launches overlap where that finds mistakes; by default they run one after the other.
+fn overlaps_take_place() -> bool {
+    !matches!(Asynchrony::from_env(), Ok(Asynchrony::Earliest))
+}
+
+/// How long the host may take to enqueue the launch behind.
+const ENQUEUING_TIME: Duration = Duration::from_millis(2);
+/// How long a launch lets the one behind it run, until that waits.
+const LONGEST_LEAD: Duration = Duration::from_secs(1);

@@ -5,7 +5,7 @@ use std::ops::AddAssign;
 
 use crate::machine::{Place, Row};
 use crate::program::inst::{Access, Op, Semantics};
-use crate::program::matrix::MatrixOp;
+use crate::program::matrix::{MatrixOp, Wgmma};
 use crate::program::{Kernel, Program, class_of};
 
 /// Counts of one launch.
@@ -161,7 +161,9 @@ impl Counts {
 /// Multiplications of one warp instruction.
 fn macs(op: &Op) -> u64 {
     match op {
-        Op::Matrix(MatrixOp::Wgmma { product, .. } | MatrixOp::Mma(product)) => product.macs(),
+        Op::Matrix(MatrixOp::Wgmma(Wgmma { product, .. }) | MatrixOp::Mma(product)) => {
+            product.macs()
+        }
         _ => 0,
     }
 }

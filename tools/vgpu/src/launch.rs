@@ -9,6 +9,7 @@ use crate::counts::Counts;
 use crate::fault::Fault;
 use crate::machine::{Grid, Shape};
 use crate::memory::{Memory, MemoryError};
+use crate::overlap::{Dependents, GridEnd};
 use crate::program::{Kernel, Program, RESERVED_SHARED};
 
 /// Most bytes of shared memory that a block of sm_90 can have.
@@ -55,6 +56,11 @@ pub struct Launch {
     /// When asynchronous operations complete; `None` for what `VGPU_ASYNC` says
     /// ([`Asynchrony::from_env`]).
     pub asynchrony: Option<Asynchrony>,
+    /// The end of the grid in front in the stream, if this one may begin before it:
+    /// `griddepcontrol.wait` waits for it.
+    pub front: Option<GridEnd>,
+    /// How the grid behind begins, if it may before this one has ended.
+    pub dependents: Option<Dependents>,
     /// What the launch does is counted: [`Report::counts`].
     pub counts: bool,
     /// Mistakes that are looked for; `None` for what `VGPU_CHECK` says ([`Checks::from_env`]).
@@ -77,6 +83,8 @@ impl Default for Launch {
             fuel: 10_000_000_000,
             workspace: 0,
             asynchrony: None,
+            front: None,
+            dependents: None,
             counts: false,
             checks: None,
             truncates_fp8: false,
@@ -289,5 +297,7 @@ fn shape(kernel: &Kernel, launch: &Launch) -> Result<Shape, LaunchError> {
         checks,
         truncates_fp8: launch.truncates_fp8,
         counts: launch.counts,
+        front: launch.front.clone(),
+        dependents: launch.dependents.clone(),
     })
 }

@@ -3,9 +3,10 @@
 use std::ffi::c_int;
 use std::sync::Arc;
 
+use cudarc::driver::sys::CUresult;
 use cudarc::driver::{result, sys};
 
-use super::{call, open_library};
+use super::{call, is, open_library};
 use crate::error::{Error, Result};
 
 const OP: &str = "cuda context";
@@ -73,6 +74,30 @@ impl Context {
     pub fn synchronize(&self, op: &'static str) -> Result<()> {
         self.bind()?;
         call(op, "cuCtxSynchronize", result::ctx::synchronize())
+    }
+
+    pub fn device(&self) -> sys::CUdevice {
+        self.device
+    }
+
+    /// Whether this context's device can use the memory of the other's.
+    pub fn can_access(&self, other: &Self) -> Result<bool> {
+        let mut can = 0;
+        // SAFETY: a live integer, and devices that the driver gave.
+        let answer = unsafe { sys::cuDeviceCanAccessPeer(&mut can, self.device, other.device) };
+        call(OP, "cuDeviceCanAccessPeer", answer.result())?;
+        Ok(can != 0)
+    }
+
+    /// Lets this context use the other's memory; a second time is no error.
+    pub fn enable_access(&self, other: &Self) -> Result<()> {
+        self.bind()?;
+        // SAFETY: both contexts are live.
+        let answer = unsafe { sys::cuCtxEnablePeerAccess(other.handle, 0) }.result();
+        match answer {
+            Err(error) if is(&error, CUresult::CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED) => Ok(()),
+            answer => call(OP, "cuCtxEnablePeerAccess", answer),
+        }
     }
 
     pub fn attribute(&self, attribute: sys::CUdevice_attribute) -> Result<usize> {

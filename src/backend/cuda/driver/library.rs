@@ -11,11 +11,13 @@ const OLDEST_DRIVER: i32 = 13_000;
 
 /// Every function that this crate calls, as the library names it. cudarc looks each up at its first
 /// call and panics if it is missing; so they are looked up here first.
-const SYMBOLS: [&str; 42] = [
+const SYMBOLS: [&str; 58] = [
+    "cuCtxEnablePeerAccess",
     "cuCtxGetCurrent",
     "cuCtxGetDevice",
     "cuCtxSetCurrent",
     "cuCtxSynchronize",
+    "cuDeviceCanAccessPeer",
     "cuDeviceGet",
     "cuDeviceGetAttribute",
     "cuDeviceGetCount",
@@ -37,9 +39,23 @@ const SYMBOLS: [&str; 42] = [
     "cuGraphInstantiateWithFlags",
     "cuGraphLaunch",
     "cuInit",
+    "cuIpcCloseMemHandle",
+    "cuIpcGetMemHandle",
+    "cuIpcOpenMemHandle_v2",
     "cuLaunchKernelEx",
+    "cuMemAddressFree",
+    "cuMemAddressReserve",
     "cuMemAlloc_v2",
+    "cuMemCreate",
+    "cuMemExportToShareableHandle",
     "cuMemFree_v2",
+    "cuMemGetAddressRange_v2",
+    "cuMemGetAllocationGranularity",
+    "cuMemImportFromShareableHandle",
+    "cuMemMap",
+    "cuMemRelease",
+    "cuMemSetAccess",
+    "cuMemUnmap",
     "cuMemcpyDtoH_v2",
     "cuMemcpyHtoD_v2",
     "cuMemsetD8Async",

@@ -6,10 +6,12 @@
 mod context;
 mod event;
 mod graph;
+mod ipc;
 mod launch;
 mod library;
 mod memory;
 mod module;
+mod shared;
 mod stream;
 mod tensor_map;
 
@@ -21,11 +23,14 @@ use crate::error::{Error, Result};
 pub(super) use context::Context;
 pub use event::CudaEvent;
 pub use graph::CudaGraph;
+pub use ipc::{IpcBuffer, IpcHandle};
 pub(super) use launch::Launch;
 pub(super) use library::open_library;
 pub use memory::CudaBuffer;
 pub(super) use memory::{read, write};
 pub(super) use module::{Kernel, Kernels};
+pub(super) use shared::handle_kinds;
+pub use shared::{HandleKind, MemoryHandle, SharedBuffer};
 pub(super) use stream::Stream;
 pub use tensor_map::{Swizzle, TensorMap, TensorMapDesc};
 

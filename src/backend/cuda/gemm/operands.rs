@@ -4,14 +4,14 @@ use crate::backend::cuda::abi::{self, ScalesIn, StackOut};
 use crate::backend::cuda::params::VECTOR_BYTES;
 use crate::backend::cuda::{Cuda, Swizzle, TensorMap, TensorMapDesc};
 use crate::error::{Error, Result};
-use crate::gemm::{GemmFormat, GemmOut};
+use crate::gemm::{GemmFormat, GemmOut, GemmOutFormat};
 use crate::num::{align, bf16};
-use crate::tensor::{Dtype, Element, Layout, QuantRef, TensorRef};
+use crate::tensor::{Dtype, Element, Layout, QuantRef, TensorMut, TensorRef};
 
 /// Bytes of K in a box, which is as wide as the swizzle reaches.
 const BOX_K_BYTES: usize = 128;
-/// Rows and columns of a box of D.
-const BOX_D: [usize; 2] = [64, 64];
+/// Columns of a box of D, 128 bytes of BF16.
+const BOX_D_COLUMNS: usize = 64;
 
 /// A or B: `[num_groups, rows, k]`, and its scales if it is in E4M3.
 #[derive(Debug, Clone, Copy)]
@@ -105,6 +105,14 @@ impl Output {
         Self::parts(out, layout)
     }
 
+    /// One matrix of a stack, added to.
+    pub fn accumulating(d: &mut TensorMut<'_, Cuda, f32, 3>, group: usize) -> Self {
+        let ([_, m, n], strides) = (d.shape(), d.layout().strides());
+        let layout = Layout::with_strides([1, m, n], strides);
+        let data = d.as_mut_ptr().wrapping_add(group * strides[0]).cast();
+        Self { data, layout, dtype: Dtype::F32, kind: abi::GemmOut::F32Accumulate }
+    }
+
     fn parts<const R: usize>(out: &mut GemmOut<'_, Cuda, R>, layout: Layout<3>) -> Self {
         let (data, dtype, kind) = match out {
             GemmOut::Bf16(d) => (d.as_mut_ptr().cast(), Dtype::Bf16, abi::GemmOut::Bf16),
@@ -135,13 +143,24 @@ impl Output {
         StackOut { data: self.data.cast(), group_stride, row_stride, is_aligned, reserved: 0 }
     }
 
-    /// D as TMA stores it; none where it cannot, or where the kernels store from registers.
-    pub fn map(&self) -> Result<Option<abi::TensorMap>> {
+    /// The same, as the choice of tile sees it.
+    pub fn format(&self) -> GemmOutFormat {
+        match self.kind {
+            abi::GemmOut::Bf16 => GemmOutFormat::Bf16,
+            abi::GemmOut::F32 => GemmOutFormat::F32,
+            abi::GemmOut::F32Accumulate => GemmOutFormat::F32Accumulate,
+        }
+    }
+
+    /// D as TMA stores it, `box_rows` rows at a time; none where it cannot, or where the kernels store from
+    /// registers.
+    pub fn map(&self, box_rows: usize) -> Result<Option<abi::TensorMap>> {
         if self.dtype != Dtype::Bf16 || !self.is_aligned() {
             return Ok(None);
         }
         let strides = self.strides_bytes();
-        map(self.data, self.layout, self.dtype, strides, BOX_D).map(Some)
+        let map = map(self.data, self.layout, self.dtype, strides, [box_rows, BOX_D_COLUMNS])?;
+        Ok(Some(map))
     }
 }
 

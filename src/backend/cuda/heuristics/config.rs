@@ -72,6 +72,17 @@ pub const MIN_STAGES: usize = 3;
 const TILE_ALIGN: usize = 1024;
 
 /// Shared memory of a CTA, part by part.
+///
+/// # Examples
+///
+/// ```
+/// use moekit::backend::cuda::heuristics::{GemmTile, Smem};
+/// use moekit::gemm::{GemmKind, GemmShape};
+///
+/// let tile = GemmTile { block_m: 128, block_n: 128, swap_ab: false };
+/// let smem = Smem::new(&tile, &GemmShape::new(GemmKind::Dense, 4096, 4096, 7168));
+/// assert_eq!(smem.num_stages(227 * 1024), 5);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Smem {
     stage_bytes: usize,
@@ -79,27 +90,29 @@ pub struct Smem {
 }
 
 impl Smem {
-    /// Sizes for a tile of a shape.
+    /// Sizes for a tile of a shape: those of `csrc/layout/gemm_smem.cuh`, and a test compares.
     ///
-    /// A stage holds a block of A, one of B, and in FP8 the scales of A's rows (grouped along K: also those of B's).
-    /// Beside the ring are D's tile on its way out, if it is BF16 (FP32 goes from registers to memory in whole sectors),
-    /// and the barriers.
+    /// A stage holds a block of A, one of B, and in FP8 the scales of A's rows and of B's columns, which share one as
+    /// far as they surely lie in the same 128 (grouped along K: each has its own). Beside the ring are the barriers and
+    /// D's tile on its way out, if it is BF16 (FP32 goes from registers to memory in whole sectors).
     pub fn new(tile: &GemmTile, shape: &GemmShape) -> Self {
         let row_bytes = shape.format.block_k() * shape.format.element_bytes();
-        let scales = |rows: usize| align(rows * size_of::<f32>(), 128);
-        let scale_bytes = match (shape.format, shape.kind) {
+        let num_scales = match (shape.format, shape.kind) {
             (GemmFormat::Bf16, _) => 0,
-            (GemmFormat::Fp8, GemmKind::KGrouped) => scales(tile.block_m) + scales(tile.block_n),
-            (GemmFormat::Fp8, _) => scales(tile.block_m),
+            (GemmFormat::Fp8, GemmKind::KGrouped) => tile.block_m + tile.block_n,
+            (GemmFormat::Fp8, _) => {
+                tile.block_m + tile.block_n / greatest_common_divisor(tile.block_n, 128)
+            }
         };
         let out_bytes = match shape.out {
-            GemmOutFormat::Bf16 => align(tile.block_m * tile.block_n * 2, TILE_ALIGN),
+            GemmOutFormat::Bf16 => tile.block_m * tile.block_n * 2,
             GemmOutFormat::F32 | GemmOutFormat::F32Accumulate => 0,
         };
         let barrier_bytes = 2 * MAX_STAGES * size_of::<u64>();
+        let stage_bytes = (tile.block_m + tile.block_n) * row_bytes + num_scales * size_of::<f32>();
         Self {
-            stage_bytes: (tile.block_m + tile.block_n) * row_bytes + scale_bytes,
-            fixed_bytes: out_bytes + barrier_bytes + TILE_ALIGN,
+            stage_bytes: align(stage_bytes, TILE_ALIGN),
+            fixed_bytes: align(barrier_bytes, TILE_ALIGN) + out_bytes,
         }
     }
 
@@ -112,4 +125,8 @@ impl Smem {
     pub fn bytes(&self, num_stages: usize) -> usize {
         self.fixed_bytes + num_stages * self.stage_bytes
     }
+}
+
+const fn greatest_common_divisor(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }

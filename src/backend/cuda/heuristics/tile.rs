@@ -42,6 +42,12 @@ impl GemmTile {
         if self.mma_m() > WGMMA_M { 2 } else { 1 }
     }
 
+    /// The end of a kernel's name, such as "m128_n192".
+    pub fn name(&self) -> String {
+        let prefix = if self.swap_ab { "swapped_" } else { "" };
+        format!("{prefix}m{}_n{}", self.block_m, self.block_n)
+    }
+
     /// FP32 registers of a thread for sums: those of its part of the tile and, in FP8, those that one
     /// instruction adds up before promotion.
     pub const fn num_accum_registers(&self, format: GemmFormat) -> usize {
@@ -64,12 +70,11 @@ const FP8: &[GemmTile] = &[
     GemmTile::swapped(32, 128),
     GemmTile::swapped(64, 128),
     GemmTile::new(128, 128),
-    GemmTile::new(128, 160),
     GemmTile::new(128, 192),
     GemmTile::new(256, 128),
 ];
 
-/// BF16, dense or grouped along M.
+/// BF16, in every layout.
 const BF16: &[GemmTile] = &[
     GemmTile::swapped(8, 64),
     GemmTile::swapped(16, 64),
@@ -84,14 +89,14 @@ const BF16: &[GemmTile] = &[
     GemmTile::new(256, 128),
 ];
 
-/// Groups along K.
-const K_GROUPED: &[GemmTile] = &[GemmTile::new(128, 64), GemmTile::new(128, 128)];
+/// FP8, groups along K.
+const FP8_K_GROUPED: &[GemmTile] = &[GemmTile::new(128, 64), GemmTile::new(128, 128)];
 
 /// The tiles that are compiled for a layout and a format.
 pub const fn tiles(kind: GemmKind, format: GemmFormat) -> &'static [GemmTile] {
     match (kind, format) {
-        (GemmKind::KGrouped, _) => K_GROUPED,
-        (_, GemmFormat::Fp8) => FP8,
         (_, GemmFormat::Bf16) => BF16,
+        (GemmKind::KGrouped, GemmFormat::Fp8) => FP8_K_GROUPED,
+        (_, GemmFormat::Fp8) => FP8,
     }
 }

@@ -14,7 +14,9 @@ use crate::entry::{api, get, lacking};
 use crate::failure::{Failure, Result};
 use crate::handles::Handle;
 use crate::module::Function;
-use crate::operation::{HostAddress, HostCall, HostFunction, Operation, launch_failure};
+use crate::operation::{
+    HostAddress, HostCall, HostFunction, KernelLaunch, Operation, launch_failure,
+};
 use crate::settings::{Settings, settings};
 use crate::status::Status;
 
@@ -41,7 +43,7 @@ api! {
     ) {
         let shape = shape([grid_x, grid_y, grid_z], [block_x, block_y, block_z], shared_bytes);
         // SAFETY: the caller's pointers.
-        unsafe { launch(function, shape, stream, params, extra) }?;
+        unsafe { launch(function, (shape, false), stream, params, extra) }?;
     }
 
     /// Launches a kernel whose blocks all run at the same time.
@@ -60,7 +62,7 @@ api! {
         let shape = shape([grid_x, grid_y, grid_z], [block_x, block_y, block_z], shared_bytes);
         let shape = Launch { cooperative: true, ..shape };
         // SAFETY: the caller's pointers.
-        unsafe { launch(function, shape, stream, params, std::ptr::null()) }?;
+        unsafe { launch(function, (shape, false), stream, params, std::ptr::null()) }?;
     }
 
     /// Launches a kernel with attributes.
@@ -116,12 +118,13 @@ fn shape(grid: [u32; 3], block: [u32; 3], dynamic_shared_bytes: u32) -> Launch {
     Launch { grid, block, dynamic_shared_bytes, num_sms, fuel, ..Launch::default() }
 }
 
-/// The launch of a configuration.
+/// The launch of a configuration, and whether it may overlap the one in front.
 ///
 /// # Safety
 ///
 /// The configuration's array of attributes is as long as it says.
-pub(super) unsafe fn with_attributes(config: &LaunchConfig) -> Result<Launch> {
+pub(super) unsafe fn with_attributes(config: &LaunchConfig) -> Result<(Launch, bool)> {
+    let mut overlaps = false;
     let mut launch = shape(config.grid, config.block, config.shared_bytes);
     let num = config.num_attributes as usize;
     if num > 0 && config.attributes.is_null() {
@@ -133,14 +136,13 @@ pub(super) unsafe fn with_attributes(config: &LaunchConfig) -> Result<Launch> {
         match id {
             2 => launch.cooperative = value[0] != 0,
             4 => launch.cluster = [value[0], value[1], value[2]],
-            // Overlap with the kernel in front is allowed, and does not take place.
-            6 => {}
+            6 => overlaps = value[0] != 0,
             // Nothing, and hints on caches, waiting, scheduling, priority and memory.
             0 | 1 | 3 | 5 | 8 | 9 | 10 | 14 => {}
             other => return Err(lacking(&format!("launch attribute {other}"))),
         }
     }
-    Ok(launch)
+    Ok((launch, overlaps))
 }
 
 /// # Safety
@@ -148,7 +150,7 @@ pub(super) unsafe fn with_attributes(config: &LaunchConfig) -> Result<Launch> {
 /// `params` is null or has an entry for each parameter; `extra` is null or ends with 0.
 unsafe fn launch(
     function: Handle,
-    launch: Launch,
+    (launch, overlaps): (Launch, bool),
     stream: Handle,
     params: *const *const c_void,
     extra: *const *const c_void,
@@ -167,7 +169,7 @@ unsafe fn launch(
     let params = unsafe { pack(&function, params, extra) }?;
     let launch = Launch { params, ..launch };
     check(&function, &launch)?;
-    stream.enqueue(Operation::Launch(function, Arc::new(launch)))
+    stream.enqueue(Operation::Launch(Arc::new(KernelLaunch { function, launch, overlaps })))
 }
 
 /// Lays the parameters out.

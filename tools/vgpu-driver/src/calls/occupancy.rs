@@ -124,7 +124,7 @@ api! {
         // SAFETY: the caller's structure of numbers and pointers.
         let config = unsafe { get(config, "config") }?;
         // SAFETY: its array.
-        let launch = unsafe { with_attributes(&config) }?;
+        let (launch, _) = unsafe { with_attributes(&config) }?;
         let params = vec![0; function.kernel()?.param_bytes() as usize];
         let launch = vgpu::Launch { params, cooperative: false, ..launch };
         check(&function, &launch)?;

@@ -5,7 +5,7 @@ use std::ffi::c_void;
 use cudarc::driver::sys::{self, CUfunction_attribute, CUlaunchAttributeID as Id, CUresult};
 use cudarc::driver::{CudaFunction, LaunchConfig, PushKernelArg, result};
 
-use crate::child::on_vgpu;
+use crate::child::{in_child, on_vgpu};
 use crate::device::{Device, PTX, code, device, one_block};
 use crate::memory::address;
 
@@ -65,6 +65,68 @@ fn share(gpu: &Device, shares: &CudaFunction, out: u64, bytes: u32) -> CUresult 
     code(unsafe { args.launch(config) })
 }
 
+/// Lets the stream wait for the fourth word, so that work is there before it begins.
+fn hold(gpu: &Device, words: u64) {
+    // SAFETY: live memory.
+    let answer = unsafe { sys::cuStreamWaitValue32_v2(gpu.stream.cu_stream(), words + 12, 1, 1) };
+    assert_eq!(answer, OK);
+}
+
+fn release(gpu: &Device, words: u64) {
+    let other = gpu.context.new_stream().unwrap();
+    // SAFETY: live memory.
+    let answer = unsafe { sys::cuStreamWriteValue32_v2(other.cu_stream(), words + 12, 1, 0) };
+    assert_eq!(answer, OK);
+    other.synchronize().unwrap();
+}
+
+/// `goes_ahead` and `follows`, which may overlap it: what they leave.
+fn overlapping_launches() -> Vec<u32> {
+    let gpu = device();
+    let (first, second) = (function("goes_ahead"), function("follows"));
+    let words = gpu.stream.alloc_zeros::<u32>(4).unwrap();
+    // The safe layer marks each use with an event, which would stand between the launches.
+    let at = address(&words);
+    gpu.stream.synchronize().unwrap();
+    hold(&gpu, at);
+    let overlap = attribute(Id::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION, [1, 0, 0]);
+    assert_eq!(launch_ex(&gpu, first, 1, &mut [], at), OK);
+    assert_eq!(launch_ex(&gpu, second, 2, &mut [overlap], at), OK);
+    release(&gpu, at);
+    gpu.stream.synchronize().unwrap();
+    gpu.stream.clone_dtoh(&words).unwrap()[..3].to_vec()
+}
+
+#[test]
+fn an_overlapping_launch_begins_early_and_waits_when_it_says_so() {
+    let path =
+        concat!(module_path!(), "::an_overlapping_launch_begins_early_and_waits_when_it_says_so");
+    for mode in ["latest", "random:5"] {
+        in_child(path, &[("VGPU_ASYNC", mode)], || {
+            assert_eq!(overlapping_launches(), [1, 0, 1], "it began before the one in front wrote");
+            // A chain: each is behind one that has not ended.
+            let gpu = device();
+            let follows = function("follows");
+            let words = gpu.stream.alloc_zeros::<u32>(4).unwrap();
+            gpu.stream.synchronize().unwrap();
+            let first = function("goes_ahead");
+            let at = address(&words);
+            hold(&gpu, at);
+            assert_eq!(launch_ex(&gpu, first, 3, &mut [], at), OK);
+            for _ in 0..5 {
+                let id = Id::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+                let overlap = attribute(id, [1, 0, 0]);
+                assert_eq!(launch_ex(&gpu, follows, 2, &mut [overlap], at), OK);
+            }
+            gpu.launch(&gpu.stream, "add", at, &1u32);
+            release(&gpu, at);
+            gpu.stream.synchronize().unwrap();
+            let left = gpu.stream.clone_dtoh(&words).unwrap();
+            assert_eq!(left[..3], [33, 1, 1], "the last saw it all");
+        });
+    }
+}
+
 on_vgpu! {
     fn a_kernel_computes_and_copies_bring_the_result() {
         let gpu = device();
@@ -98,6 +160,10 @@ on_vgpu! {
         let event = attribute(Id::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_EVENT, [0; 3]);
         let lacking = launch_ex(&gpu, ranks, 1, &mut [event], address(&out));
         assert_eq!(lacking, CUresult::CUDA_ERROR_NOT_SUPPORTED);
+    }
+
+    fn launches_run_one_after_the_other_by_default() {
+        assert_eq!(overlapping_launches(), [1, 1, 1]);
     }
 
     fn a_cooperative_grid_has_a_workspace_and_fits_the_device() {

@@ -16,12 +16,25 @@ pub(crate) struct Mbarrier {
     passed: Seen,
     /// The last instruction that told it of bytes to come or that had come.
     pub last_bytes: Option<Mark>,
+    /// Bytes that this phase was told to expect, and those of operations issued in it.
+    pub expected: u64,
+    pub issued: u64,
 }
 
 impl Mbarrier {
     pub(crate) fn new(slot: u16, phase: u32, made: Mark) -> Self {
         let (gathered, passed) = (Seen::default(), Seen::default());
-        Mbarrier { slot, phase, made, is_fenced: false, gathered, passed, last_bytes: None }
+        Mbarrier {
+            slot,
+            phase,
+            made,
+            is_fenced: false,
+            gathered,
+            passed,
+            last_bytes: None,
+            expected: 0,
+            issued: 0,
+        }
     }
 
     /// A thread arrives.
@@ -29,12 +42,15 @@ impl Mbarrier {
         self.gathered.join(seen);
     }
 
-    /// The phase ends.
-    pub(crate) fn end_phase(&mut self) {
+    /// The phase ends; returns the bytes issued in it that it did not wait for.
+    pub(crate) fn end_phase(&mut self) -> u64 {
         let gathered = std::mem::take(&mut self.gathered);
         self.passed.join(&gathered);
         self.passed.generic.add(self.slot, Known::all(self.phase));
         self.phase += 1;
+        let (issued, expected) =
+            (std::mem::take(&mut self.issued), std::mem::take(&mut self.expected));
+        issued.saturating_sub(expected)
     }
 
     /// What the phases that have ended pass on.

@@ -49,7 +49,7 @@ pub(crate) enum Agent {
     /// Sources of groups of bulk copies, and their targets.
     BulkReads(u16),
     BulkWrites(u16),
-    /// Groups of `wgmma`.
+    /// Groups of `wgmma` of the warpgroup that a warp is the first of.
     Products(u16),
     /// Phases of the mbarrier at a shared address.
     Phases(u32),
@@ -57,6 +57,7 @@ pub(crate) enum Agent {
 
 /// What the threads of a cluster share.
 pub(crate) struct ClusterCheck {
+    checks: Checks,
     /// Its number in the grid.
     pub number: u32,
     /// By the warp's number in the cluster.
@@ -76,9 +77,16 @@ pub(crate) struct ClusterCheck {
 
 impl ClusterCheck {
     /// For warps of so many threads, and blocks of so many bytes of shared memory.
-    pub(crate) fn new(number: u32, warps: &[u32], blocks: usize, shared_bytes: u32) -> Self {
+    pub(crate) fn new(
+        checks: Checks,
+        number: u32,
+        warps: &[u32],
+        blocks: usize,
+        shared_bytes: u32,
+    ) -> Self {
         let threads = warps.iter().enumerate();
         ClusterCheck {
+            checks,
             number,
             threads: threads.map(|(i, all)| Threads::new(number, i as u16, *all)).collect(),
             shadow: Shadow::default(),
@@ -103,10 +111,15 @@ impl ClusterCheck {
         })
     }
 
-    /// The mbarrier at an address has ended a phase.
-    pub(crate) fn end_phase(&mut self, address: u32) {
-        if let Some(barrier) = self.mbarriers.get_mut(&address) {
-            barrier.end_phase();
-        }
+    /// The mbarrier at an address has ended a phase; if that did not wait for all bytes issued in it,
+    /// says so and who issued them.
+    pub(crate) fn end_phase(&mut self, address: u32) -> Option<(String, Mark)> {
+        let barrier = self.mbarriers.get_mut(&address)?;
+        let left = barrier.end_phase();
+        let last = barrier.last_bytes?;
+        let message = format!(
+            "a phase of the mbarrier at {address:#x} ends and {left} bytes issued in it were not expected"
+        );
+        (left > 0 && self.checks.contains(Checks::BARRIERS)).then_some((message, last))
     }
 }

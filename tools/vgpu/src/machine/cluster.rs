@@ -1,5 +1,7 @@
 //! The state that the warps of a cluster share: shared memory and barriers.
 
+use super::operand::Pins;
+use super::products::Warpgroup;
 use super::transfer::Transfer;
 use crate::check::ClusterCheck;
 use crate::program::RESERVED_SHARED;
@@ -52,10 +54,28 @@ pub(crate) struct Cta {
     pub shared: Vec<u128>,
     pub shared_bytes: u32,
     pub barriers: [Barrier; NUM_BARRIERS],
-    /// Threads that have not ended.
+    /// Threads, and how many of them have not ended.
+    pub num_threads: u32,
     pub alive: u32,
+    /// It has executed `griddepcontrol.launch_dependents`.
+    pub lets_dependents_begin: bool,
     /// Registers that `setmaxnreg` has given back, in units of one per warp.
     pub free_registers: u32,
+    /// Four warps each.
+    pub warpgroups: Vec<Warpgroup>,
+    /// What products in flight read.
+    pub pins: Pins,
+}
+
+/// An instruction of a thread.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Site {
+    pub pc: u32,
+    /// Rank in the cluster.
+    pub cta: usize,
+    /// Position in the CTA.
+    pub warp: u32,
+    pub lane: u32,
 }
 
 impl Cta {
@@ -80,6 +100,8 @@ pub(crate) struct ClusterState {
     pub progress: bool,
     /// What the checkers know, if any look.
     pub check: Option<Box<ClusterCheck>>,
+    /// The second instruction of a fault that takes two.
+    pub other: Option<Site>,
 }
 
 impl ClusterState {

@@ -1,7 +1,10 @@
 //! Clusters, blocks and warps come to life.
 
 use super::cluster::{Barrier, ClusterState, Cta, NUM_BARRIERS};
+use super::flight::Flight;
 use super::grid::{Cluster, Grid, split};
+use super::operand::Pins;
+use super::products::Warpgroup;
 use super::registers::Registers;
 use super::warp::{Split, Wait, Warp};
 use crate::check::ClusterCheck;
@@ -25,8 +28,12 @@ impl Grid<'_> {
                 shared: vec![0; (shape.shared_bytes as usize).div_ceil(16)],
                 shared_bytes: shape.shared_bytes,
                 barriers: [Barrier::default(); NUM_BARRIERS],
+                num_threads: threads,
                 alive: threads,
+                lets_dependents_begin: false,
                 free_registers: 0,
+                warpgroups: (0..threads.div_ceil(128)).map(|_| Warpgroup::default()).collect(),
+                pins: Pins::default(),
             });
         }
         let mut state = ClusterState {
@@ -38,6 +45,7 @@ impl Grid<'_> {
             turns: 0,
             progress: false,
             check: None,
+            other: None,
         };
         let mut warps = Vec::new();
         for rank in 0..num_ctas as usize {
@@ -49,7 +57,8 @@ impl Grid<'_> {
         if self.check.is_some() {
             let threads: Vec<u32> = warps.iter().map(|warp: &Warp| warp.alive).collect();
             let blocks = num_ctas as usize;
-            let check = ClusterCheck::new(number as u32, &threads, blocks, shape.shared_bytes);
+            let (checks, bytes) = (shape.checks, shape.shared_bytes);
+            let check = ClusterCheck::new(checks, number as u32, &threads, blocks, bytes);
             state.check = Some(Box::new(check));
         }
         Cluster { state, warps }
@@ -76,8 +85,7 @@ impl Grid<'_> {
             cluster_phase: [0; 32],
             commits: [[0; 32]; 2],
             expired: 0,
-            products: Vec::new(),
-            products_committed: 0,
+            flight: Flight::new(self.kernel.traces_fences, self.kernel.num_rows),
             num_registers: self.kernel.registers_per_thread(),
         }
     }

@@ -5,6 +5,7 @@ use super::grid::Grid;
 use super::warp::{Split, Wait, Warp};
 use super::{Flow, Trap};
 use crate::fault::FaultKind;
+use crate::overlap::GridEnd;
 use crate::program::inst::{BarrierOp, Op};
 use crate::program::{Inst, Kernel, Reg};
 
@@ -64,6 +65,20 @@ impl<'g> Exec<'g, '_> {
                     }
                     continue;
                 }
+                Wait::Product { number } => {
+                    let group = self.warp.index as usize / 4;
+                    let group = &self.cluster.ctas[self.warp.cta].warpgroups[group];
+                    if group.missing(number).is_empty() {
+                        self.warp.splits[i].wait = Wait::Ready;
+                    }
+                    continue;
+                }
+                Wait::Grid => {
+                    if self.grid.shape.front.as_ref().is_none_or(GridEnd::has_come) {
+                        self.warp.splits[i].wait = Wait::Ready;
+                    }
+                    continue;
+                }
                 Wait::Registers { count } => {
                     if self.cluster.ctas[self.warp.cta].free_registers >= count {
                         self.warp.splits[i].wait = Wait::Ready;
@@ -89,6 +104,7 @@ impl<'g> Exec<'g, '_> {
         let kernel = self.kernel;
         let mut stop = self.warp.next_stop(pc);
         let mut executed = 0;
+        let mut watched = self.warp.flight.is_watched();
         loop {
             if pc >= stop {
                 self.put(pc, mask, Wait::Ready, turn);
@@ -108,6 +124,10 @@ impl<'g> Exec<'g, '_> {
                     mask & if guard.negated { !bits } else { bits }
                 }
             };
+            if watched && active != 0 {
+                self.pc = pc;
+                self.watch(inst, active)?;
+            }
             match inst.op {
                 _ if active == 0 => pc += 1,
                 Op::Map(run) => {
@@ -137,7 +157,8 @@ impl<'g> Exec<'g, '_> {
                     }
                 }
                 Op::Exit => {
-                    self.end_threads(active);
+                    self.pc = pc;
+                    self.end_threads(active)?;
                     mask &= !active;
                     if mask == 0 {
                         return Ok((executed, true));
@@ -154,7 +175,7 @@ impl<'g> Exec<'g, '_> {
                             return Ok((executed, false));
                         }
                         Flow::Wait(wait) => {
-                            if let Wait::Converge(_) | Wait::Registers { .. } = wait {
+                            if let Wait::Converge(_) | Wait::Registers { .. } | Wait::Grid = wait {
                                 // It will be run again, and is counted then.
                                 self.grid.executed[pc as usize] -= 1;
                             }
@@ -172,6 +193,7 @@ impl<'g> Exec<'g, '_> {
                         return Ok((executed, true));
                     }
                     stop = self.warp.next_stop(pc - 1);
+                    watched = self.warp.flight.is_watched();
                 }
             }
         }
@@ -192,8 +214,11 @@ impl<'g> Exec<'g, '_> {
         self.put(pc, mask, Wait::Ready, self.warp.turns);
     }
 
-    fn end_threads(&mut self, mask: u32) {
+    fn end_threads(&mut self, mask: u32) -> Result<(), Trap> {
         self.warp.alive &= !mask;
+        if self.warp.alive == 0 {
+            self.check_landed(mask.trailing_zeros())?;
+        }
         self.cluster.progress = true;
         self.warp.retry();
         let cta = &mut self.cluster.ctas[self.warp.cta];
@@ -203,6 +228,7 @@ impl<'g> Exec<'g, '_> {
             barrier.try_complete(alive);
         }
         self.cluster.try_complete();
+        Ok(())
     }
 
     /// Everything but rows, jumps and ends.
@@ -242,6 +268,15 @@ impl<'g> Exec<'g, '_> {
                 let time = self.warp.registers.r32(self.used(inst, 0))[lane as usize];
                 self.grid.sleep(time);
                 Ok(Flow::Yield)
+            }
+            Op::GridWait => Ok(match &self.grid.shape.front {
+                Some(front) if !front.has_come() => Flow::Wait(Wait::Grid),
+                _ => Flow::Next,
+            }),
+            Op::LaunchDependents => {
+                self.cta().lets_dependents_begin = true;
+                self.grid.lets_dependents_begin = true;
+                Ok(Flow::Next)
             }
             Op::Printf => self.printf(inst, active),
             Op::AssertFail => Err(self.assert_fail(inst, active)),

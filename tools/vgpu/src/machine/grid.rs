@@ -3,6 +3,7 @@
 use super::Trap;
 use super::cluster::ClusterState;
 use super::exec::Exec;
+use super::multiply::Multiplier;
 use super::tally::Row;
 use super::transfer::LateFault;
 use super::warp::{Wait, Warp};
@@ -12,6 +13,7 @@ use crate::checks::Checks;
 use crate::counts::Counts;
 use crate::fault::{Fault, FaultKind};
 use crate::memory::{Memory, Region};
+use crate::overlap::{Dependents, GridEnd};
 use crate::program::inst::Space;
 use crate::program::{Kernel, Program};
 
@@ -49,6 +51,10 @@ pub(crate) struct Shape {
     pub truncates_fp8: bool,
     /// Movements are counted.
     pub counts: bool,
+    /// The end of the grid in front, if this one may begin before it.
+    pub front: Option<GridEnd>,
+    /// How the grid behind begins.
+    pub dependents: Option<Dependents>,
 }
 
 /// The allocations as of the last look.
@@ -112,6 +118,10 @@ pub(crate) struct Grid<'g> {
     pub dice: Dice,
     /// What the checkers know, if any look.
     pub check: Option<Box<GridCheck>>,
+    /// The tensor cores.
+    pub multiplier: Multiplier,
+    /// Some block has executed `griddepcontrol.launch_dependents`, and not all have.
+    pub lets_dependents_begin: bool,
     /// Rounds in which time passed and nothing else happened.
     idle_rounds: u32,
     /// What each instruction has moved, if the launch counts.
@@ -163,6 +173,8 @@ impl<'g> Grid<'g> {
                 let threads = shape.block.iter().product();
                 Box::new(GridCheck::new(shape.checks, threads))
             }),
+            multiplier: Multiplier::new(shape.truncates_fp8),
+            lets_dependents_begin: false,
             idle_rounds: 0,
             tally: shape.counts.then(|| vec![Row::default(); kernel.code.len()]),
             clock: 0,
@@ -190,6 +202,12 @@ impl<'g> Grid<'g> {
             }
             resident.retain(|cluster| cluster.state.alive() > 0);
             used += executed;
+            if self.lets_dependents_begin && next == total {
+                self.begin_dependents(&resident);
+            }
+            if executed == 0 && self.waits_for_front(&resident) {
+                continue;
+            }
             if executed == 0 && !resident.is_empty() && !self.pass_time(&mut resident) {
                 let waiting = self.positions(&mut resident);
                 return Err(self.fault(FaultKind::Deadlock { waiting }));
@@ -203,6 +221,35 @@ impl<'g> Grid<'g> {
                 self.view = View::new(self.memory);
             }
         }
+    }
+
+    /// Lets the grid behind begin if all blocks have ended or said that it may.
+    fn begin_dependents(&mut self, resident: &[Cluster]) {
+        let may = |cluster: &Cluster| {
+            cluster.state.ctas.iter().all(|cta| cta.alive == 0 || cta.lets_dependents_begin)
+        };
+        if resident.iter().all(may) {
+            self.lets_dependents_begin = false;
+            if let Some(dependents) = &self.shape.dependents {
+                dependents.begin();
+            }
+        }
+    }
+
+    /// If nothing can go on before the grid in front has ended, waits for that.
+    fn waits_for_front(&self, resident: &[Cluster]) -> bool {
+        let Some(front) = self.shape.front.as_ref().filter(|front| !front.has_come()) else {
+            return false;
+        };
+        let waits = |cluster: &Cluster| {
+            cluster.warps.iter().flat_map(|warp| &warp.splits).any(|it| it.wait == Wait::Grid)
+        };
+        let waits = resident.iter().any(waits);
+        if waits {
+            front.set_awaited();
+            front.wait();
+        }
+        waits
     }
 
     /// One turn for each warp of a cluster; returns the instructions run.
@@ -253,6 +300,17 @@ impl<'g> Grid<'g> {
     /// Completes what is due of a cluster's transfers; `idle` if none of its warps could go on.
     fn advance(&mut self, cluster: &mut Cluster, idle: bool) -> Result<(), LateFault> {
         let state = &mut cluster.state;
+        if matches!(self.shape.asynchrony, Asynchrony::Random(_)) {
+            for cta in &mut state.ctas {
+                for group in 0..cta.warpgroups.len() {
+                    if let Some(number) = cta.warpgroups[group].ready()
+                        && self.dice.roll(2) == 0
+                    {
+                        cta.form_product(group, number, &mut self.multiplier);
+                    }
+                }
+            }
+        }
         let view = &mut self.view;
         while state.alive() == 0 && !state.pending.is_empty() {
             state.finish(0, view)?;

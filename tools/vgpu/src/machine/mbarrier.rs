@@ -120,9 +120,7 @@ impl ClusterState {
             .map_err(|message| FaultKind::Misuse(format!("{message} (at {address:#x})")))?;
         if after.settle() {
             self.progress = true;
-            if let Some(check) = &mut self.check {
-                check.end_phase(address);
-            }
+            self.observe_phase(address)?;
         }
         self.set_barrier_word(address, after.encode())?;
         Ok(before.encode())
@@ -161,7 +159,7 @@ impl Exec<'_, '_> {
             let address = self.shared_address(address, lane)?;
             let before = self
                 .mbarrier_of_lane(inst, op, address, lane)
-                .map_err(|kind| Trap::new(kind, lane as u32))?;
+                .map_err(|kind| self.after_making(Trap::new(kind, lane as u32), address))?;
             if inst.num_defs > 0 {
                 let dest = self.def(inst, 0);
                 self.warp.registers.r64_mut(dest)[lane] = before;

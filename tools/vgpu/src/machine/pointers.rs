@@ -60,6 +60,12 @@ impl Exec<'_, '_> {
         kind: Kind,
         lane: usize,
     ) -> Result<*mut u8, Trap> {
+        let is_shared = space == Space::Shared
+            || space == Space::Generic && (SHARED_WINDOW..LOCAL_WINDOW).contains(&address);
+        if is_shared && kind != Kind::Read {
+            let checked = self.cluster.check_write(address as u32, bytes);
+            checked.map_err(|kind| Trap::new(kind, lane as u32))?;
+        }
         let found = match space {
             Space::Shared => self.cluster.shared(address as u32, bytes),
             Space::Local => self.local(address & 0xffff_ffff, bytes, lane),

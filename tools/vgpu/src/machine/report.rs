@@ -25,7 +25,13 @@ impl Grid<'_> {
         let block = state.ctas[warp.cta].position;
         let at = Some(self.place(pc, block, thread));
         let related = trap.related.into_iter();
-        let related = related.map(|(what, it)| Related { what, at: self.earlier(it) }).collect();
+        let related = related.map(|(what, it)| Related { what, at: self.earlier(it) });
+        let mut related: Vec<Related> = related.collect();
+        if let (Some(other), FaultKind::Misuse(_)) = (state.other, &trap.kind) {
+            let thread = split((other.warp * 32 + other.lane).into(), self.shape.block);
+            let at = self.place(other.pc, state.ctas[other.cta].position, thread);
+            related.push(Related { what: "the other instruction".to_owned(), at });
+        }
         Box::new(Fault { kernel: self.kernel.name.clone(), kind: trap.kind, at, related })
     }
 
@@ -81,6 +87,11 @@ impl Grid<'_> {
     }
 }
 
+/// Threads that cannot arrive any more.
+fn ended(count: u32) -> String {
+    if count == 0 { String::new() } else { format!(" ({count} threads of the block have ended)") }
+}
+
 fn reason(wait: &Wait, state: &mut ClusterState, warp: &Warp) -> String {
     match *wait {
         Wait::Ready => "can go on".to_owned(),
@@ -94,7 +105,9 @@ fn reason(wait: &Wait, state: &mut ClusterState, warp: &Warp) -> String {
             let cta = &state.ctas[warp.cta];
             let barrier = &cta.barriers[id as usize];
             let wanted = if barrier.expected == 0 { cta.alive } else { barrier.expected };
-            format!("wait at barrier {id}, where {} of {wanted} threads are", barrier.arrived)
+            let arrived = barrier.arrived;
+            let ended = ended(cta.num_threads - cta.alive);
+            format!("wait at barrier {id}, where {arrived} of {wanted} threads are{ended}")
         }
         Wait::Mbarrier { address, phase } => {
             let what = match state.barrier(address) {
@@ -105,8 +118,18 @@ fn reason(wait: &Wait, state: &mut ClusterState, warp: &Warp) -> String {
                 Err(kind) => kind.to_string(),
             };
             let parity = u32::from(phase);
-            format!("wait for phase {parity} of the mbarrier at {address:#x}, where {what}")
+            let cta = &state.ctas[warp.cta];
+            let ended = ended(cta.num_threads - cta.alive);
+            format!("wait for phase {parity} of the mbarrier at {address:#x}, where {what}{ended}")
         }
+        Wait::Product { number } => {
+            let group = &state.ctas[warp.cta].warpgroups[warp.index as usize / 4];
+            let missing = group.missing(number);
+            format!(
+                "wait for product {number} of their warpgroup, not issued by its warps {missing:?}"
+            )
+        }
+        Wait::Grid => "wait for the end of the grid in front".to_owned(),
         Wait::Registers { count } => {
             let free = state.ctas[warp.cta].free_registers;
             format!("wait for {count} more registers per thread, of which the block has {free}")

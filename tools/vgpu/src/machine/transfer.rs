@@ -237,6 +237,9 @@ impl ClusterState {
             return Ok(());
         }
         let at = self.host(view, to, bytes.len() as u64, "write")?;
+        if (SHARED_WINDOW..LOCAL_WINDOW).contains(&to) {
+            self.check_write(to as u32, bytes.len() as u64)?;
+        }
         let Some(reduction) = reduction else {
             // SAFETY: `host` checked the bounds; `bytes` is not part of the machine's memory.
             unsafe { at.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };

@@ -1,6 +1,6 @@
 //! A warp: its registers, and its threads in groups that stand at different instructions.
 
-use super::matrix::InFlight;
+use super::flight::Flight;
 use super::registers::Registers;
 
 /// What a group of threads waits for.
@@ -18,6 +18,10 @@ pub(crate) enum Wait {
     Cluster { phase: u32 },
     /// The phase of a parity must end at the mbarrier of a shared address.
     Mbarrier { address: u32, phase: bool },
+    /// `wgmma.wait_group`: all warps of the warpgroup must have issued the product of a number.
+    Product { number: u64 },
+    /// `griddepcontrol.wait`: the grid in front must end.
+    Grid,
     /// `setmaxnreg`: the CTA must have so many registers left.
     Registers { count: u32 },
 }
@@ -63,9 +67,8 @@ pub(crate) struct Warp {
     pub commits: [[u32; 32]; 2],
     /// Threads whose `try_wait` has lasted its time.
     pub expired: u32,
-    /// Products that it has not waited for, and groups of them that it has ended.
-    pub products: Vec<InFlight>,
-    pub products_committed: u32,
+    /// Its products that it has not waited for.
+    pub flight: Flight,
     /// Registers of each of its threads.
     pub num_registers: u32,
 }

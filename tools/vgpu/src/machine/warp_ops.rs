@@ -23,12 +23,12 @@ impl Exec<'_, '_> {
         while left != 0 {
             let lane = left.trailing_zeros();
             let named = members[lane as usize];
-            if named & 1 << lane == 0 {
-                let message = format!("a thread outside of its own member mask {named:#010x}");
-                return Err(Trap::misuse(message, lane));
-            }
             let group = lanes_of(left).filter(|i| members[*i] == named);
             let group = group.fold(0, |mask, i| mask | 1 << i);
+            if group & !named != 0 {
+                let message = format!("a thread outside of its own member mask {named:#010x}");
+                return Err(Trap::misuse(message, (group & !named).trailing_zeros()));
+            }
             left &= !group;
             // Threads that have ended count as present.
             let missing = named & self.warp.alive & !group;

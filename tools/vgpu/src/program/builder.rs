@@ -6,7 +6,7 @@ use super::inst::{Guard, Inst, Op, Reg};
 use super::layout::{Pointer, align_up, type_class, variable_bytes};
 use super::loader::ModuleIndex;
 use super::scope::{Scopes, Symbol};
-use super::{Fixed, FixedReg, Kernel, Limits, Param, Site, Unsupported, allocate};
+use super::{Fixed, FixedReg, Kernel, Limits, Param, Site, Unsupported, allocate, fences};
 use crate::ops::{self, Class};
 use crate::ptx::ast::{Function, Instruction, Linkage, Loc, Operand, Space, Statement, Variable};
 
@@ -89,6 +89,7 @@ impl<'p, 'a> Builder<'p, 'a> {
         self.resolve_labels();
         self.find_copies();
         let dynamic_base = align_up(self.shared_end, self.dynamic_align);
+        let traces_fences = fences::may_lack(&self.code, &self.operands);
         let allocation = allocate::allocate(
             &mut self.code,
             &mut self.operands,
@@ -108,6 +109,7 @@ impl<'p, 'a> Builder<'p, 'a> {
             local_bytes: self.local_bytes.next_multiple_of(16),
             static_shared_end: self.shared_end,
             dynamic_base,
+            traces_fences,
         }
     }
 

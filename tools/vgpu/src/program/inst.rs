@@ -81,6 +81,10 @@ pub(crate) enum Op {
     Mbarrier(MbarrierOp),
     Async(AsyncOp),
     Matrix(MatrixOp),
+    /// `griddepcontrol.wait`: for the end of the grid in front.
+    GridWait,
+    /// `griddepcontrol.launch_dependents`: the grid behind may begin.
+    LaunchDependents,
     /// `setmaxnreg`: the warp's registers of a thread from now on.
     SetRegisters(u32),
     /// `%clock`, `%clock64`, `%globaltimer`: (a nanosecond clock, 64 bits).

@@ -1,5 +1,6 @@
 //! Where each register's value may still be read: one span of positions per register.
 
+use super::fences::each_flight;
 use super::inst::{Inst, Op, Reg};
 
 /// First and last position at which a register is in use. Position `2i` is where instruction `i`
@@ -23,11 +24,12 @@ impl Span {
     }
 }
 
-struct Block {
-    first: usize,
+/// Instructions that are executed one after the other.
+pub(super) struct Block {
+    pub first: usize,
     /// One past the last instruction.
-    end: usize,
-    successors: [Option<usize>; 2],
+    pub end: usize,
+    pub successors: [Option<usize>; 2],
 }
 
 /// Registers of one class of `code`, by number. Divergence needs no care: a write touches only the
@@ -38,7 +40,7 @@ pub(super) fn spans(
     num_registers: usize,
     is_class: impl Fn(Reg) -> bool,
 ) -> Vec<Span> {
-    let blocks = blocks(code);
+    let blocks = &blocks(code);
     let mut spans = vec![Span::NONE; num_registers];
     for (i, inst) in code.iter().enumerate() {
         // Rows of the table read all sources before they write; others go thread by thread.
@@ -49,7 +51,7 @@ pub(super) fn spans(
             }
         });
     }
-    let live = LiveSets::solve(code, operands, &blocks, num_registers, &is_class);
+    let live = LiveSets::solve(code, operands, blocks, num_registers, &is_class);
     for (block, (live_in, live_out)) in blocks.iter().zip(live.sets()) {
         for reg in live_in {
             spans[reg].cover(2 * block.first as u32);
@@ -58,6 +60,11 @@ pub(super) fn spans(
             spans[reg].cover(2 * block.end as u32 - 1);
         }
     }
+    each_flight(code, operands, blocks, |reg, position| {
+        if is_class(reg) {
+            spans[reg.number()].cover(position);
+        }
+    });
     spans
 }
 
@@ -74,7 +81,8 @@ pub(super) fn visit(inst: &Inst, operands: &[Reg], mut see: impl FnMut(Reg, bool
     }
 }
 
-fn blocks(code: &[Inst]) -> Vec<Block> {
+/// All of them, in order.
+pub(super) fn blocks(code: &[Inst]) -> Vec<Block> {
     let mut is_leader = vec![false; code.len() + 1];
     is_leader[0] = true;
     for (i, inst) in code.iter().enumerate() {

@@ -99,6 +99,16 @@ impl Product {
     }
 }
 
+/// `wgmma.mma_async`. Pairs are those of A and B.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wgmma {
+    pub product: Product,
+    pub a_in_registers: bool,
+    pub negate: [bool; 2],
+    /// K is the slower dimension in shared memory.
+    pub transposed: [bool; 2],
+}
+
 /// Instructions of the tensor cores; the whole warp executes them together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MatrixOp {
@@ -109,14 +119,7 @@ pub(crate) enum MatrixOp {
     /// `wgmma.wait_group`.
     Wait { keep: u32 },
     /// Defs: sum; uses: sum, A (descriptor or four registers), descriptor of B, whether the sum counts.
-    Wgmma {
-        product: Product,
-        a_in_registers: bool,
-        negate_a: bool,
-        negate_b: bool,
-        transpose_a: bool,
-        transpose_b: bool,
-    },
+    Wgmma(Wgmma),
     /// Defs: sum; uses: A, B, sum before.
     Mma(Product),
     /// `ldmatrix`. Defs: registers; use: address.
@@ -175,21 +178,14 @@ impl<'p, 'a> Builder<'p, 'a> {
         let flags: Vec<i64> =
             it.operands[4..].iter().filter_map(|it| it.int()).map(|n| n as i64).collect();
         let short = product.a.bytes() == 2;
-        let (negate_a, negate_b, transpose_a, transpose_b) = match flags.as_slice() {
-            [] if product.sum == Sum::S32 => (false, false, false, false),
-            [a, b] if !short => (*a < 0, *b < 0, false, false),
-            [a, b, t] if short && a_in_registers => (*a < 0, *b < 0, false, *t == 1),
-            [a, b, s, t] if short && !a_in_registers => (*a < 0, *b < 0, *s == 1, *t == 1),
+        let (negate, transposed) = match flags.as_slice() {
+            [] if product.sum == Sum::S32 => ([false; 2], [false; 2]),
+            [a, b] if !short => ([*a < 0, *b < 0], [false; 2]),
+            [a, b, t] if short && a_in_registers => ([*a < 0, *b < 0], [false, *t == 1]),
+            [a, b, s, t] if short && !a_in_registers => ([*a < 0, *b < 0], [*s == 1, *t == 1]),
             _ => return Err("the wrong number of scales and transposes".into()),
         };
-        let op = MatrixOp::Wgmma {
-            product,
-            a_in_registers,
-            negate_a,
-            negate_b,
-            transpose_a,
-            transpose_b,
-        };
+        let op = MatrixOp::Wgmma(Wgmma { product, a_in_registers, negate, transposed });
         let regs: Vec<Reg> = dests.iter().map(|dest| dest.reg).collect();
         self.emit(Op::Matrix(op), &regs, &uses);
         dests.into_iter().try_for_each(|dest| self.finish(dest))

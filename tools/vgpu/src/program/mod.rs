@@ -11,6 +11,7 @@ mod control;
 mod convert;
 mod copies;
 pub(crate) mod engine;
+mod fences;
 mod functions;
 pub(crate) mod inst;
 mod layout;
@@ -126,6 +127,8 @@ pub struct Kernel {
     /// End of the static shared memory; dynamic shared memory starts at `dynamic_base`.
     pub(crate) static_shared_end: u32,
     pub(crate) dynamic_base: u32,
+    /// A `wgmma` may be reached without a fence since its registers were used.
+    pub(crate) traces_fences: bool,
 }
 
 /// `.maxntid`, `.reqntid`, `.reqnctapercluster` and their like; zero where not given.

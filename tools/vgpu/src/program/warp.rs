@@ -232,12 +232,11 @@ impl<'p, 'a> Builder<'p, 'a> {
         Ok(())
     }
 
-    /// `griddepcontrol`, which needs nothing where grids run one after the other, and `setmaxnreg`.
+    /// `griddepcontrol` and `setmaxnreg`.
     pub(super) fn schedule(&mut self, it: &'p Instruction<'a>) -> Result<(), Gap> {
         match &*it.opcode {
-            "griddepcontrol.wait" | "griddepcontrol.launch_dependents" => {
-                self.emit(Op::Nop, &[], &[]);
-            }
+            "griddepcontrol.wait" => self.emit(Op::GridWait, &[], &[]),
+            "griddepcontrol.launch_dependents" => self.emit(Op::LaunchDependents, &[], &[]),
             "setmaxnreg.inc.sync.aligned.u32" | "setmaxnreg.dec.sync.aligned.u32" => {
                 let count = operand(it, 0)?.int().unwrap_or(0);
                 if !(24..=256).contains(&count) || !count.is_multiple_of(8) {

@@ -1,6 +1,8 @@
 //! A device with one module, for tests.
 #![allow(dead_code)]
 
+pub mod wgmma;
+
 use std::sync::Arc;
 
 use vgpu::{Checks, Fault, Image, Launch, LaunchError, Memory, Program, Report};

@@ -4,12 +4,27 @@ use super::Space as Where;
 use super::memory::same_address;
 use crate::check::{Agent, Mark, Mbarrier, Nature};
 use crate::checks::Checks;
+use crate::fault::FaultKind;
+use crate::machine::cluster::{ClusterState, Site};
 use crate::machine::exec::Exec;
 use crate::machine::transfer::Transfer;
 use crate::machine::{Trap, lanes_of};
 use crate::ops::LANES;
 use crate::program::Inst;
 use crate::program::engine::MbarrierOp;
+
+impl ClusterState {
+    /// The mbarrier at an address has ended a phase.
+    pub(in crate::machine) fn observe_phase(&mut self, address: u32) -> Result<(), FaultKind> {
+        let wrong = self.check.as_mut().and_then(|check| check.end_phase(address));
+        let Some((message, last)) = wrong else { return Ok(()) };
+        let warps = self.ctas[0].num_threads.div_ceil(32);
+        let warp = u32::from(last.warp);
+        let (cta, warp, lane) = ((warp / warps) as usize, warp % warps, last.lane.into());
+        self.other = Some(Site { pc: last.pc, cta, warp, lane });
+        Err(FaultKind::Misuse(message))
+    }
+}
 
 impl Exec<'_, '_> {
     /// Checks an instruction on mbarriers before it is executed.
@@ -25,17 +40,17 @@ impl Exec<'_, '_> {
         let addresses = *self.warp.registers.r64(self.used(inst, 0));
         for (lane, lanes) in same_address(&addresses, active) {
             let address = self.shared_address(addresses[lane], lane)?;
-            self.observe_mbarrier(op, address, lane, lanes)?;
+            self.observe_mbarrier(inst, op, address, (lane, lanes))?;
         }
         Ok(())
     }
 
     fn observe_mbarrier(
         &mut self,
+        inst: &Inst,
         op: MbarrierOp,
         address: u32,
-        lane: usize,
-        lanes: u32,
+        (lane, lanes): (usize, u32),
     ) -> Result<(), Trap> {
         match op {
             MbarrierOp::Init => return self.make_mbarrier(address, lane),
@@ -45,6 +60,7 @@ impl Exec<'_, '_> {
                 let done = self.compare(Nature::Mbarrier, true, place, 8, lane, 1 << lane);
                 let access = "mbarrier.inval".to_owned();
                 done.map_err(|conflict| self.conflict(&conflict, access, place, 8, lane))?;
+                self.overwrite(place, 8, lane, lane as u8);
                 if let Some(check) = &mut self.cluster.check {
                     check.mbarriers.remove(&address);
                 }
@@ -54,18 +70,25 @@ impl Exec<'_, '_> {
         }
         self.known_mbarrier(address, lanes)?;
         let mark = self.mark(lane, Nature::Weak);
+        let bytes = |i: usize| {
+            let bytes = self.warp.registers.r32(self.used(inst, i));
+            lanes_of(lanes).map(|lane| u64::from(bytes[lane])).sum()
+        };
+        let told: Option<(bool, u64)> = match op {
+            MbarrierOp::Arrive { expects: true, .. } => Some((false, bytes(2))),
+            MbarrierOp::ExpectTx => Some((false, bytes(1))),
+            MbarrierOp::CompleteTx => Some((true, bytes(1))),
+            _ => None,
+        };
         let Some(check) = &mut self.cluster.check else { return Ok(()) };
         let Some(barrier) = check.mbarriers.get_mut(&address) else { return Ok(()) };
         let threads = &mut check.threads[self.warp.number];
-        match op {
-            MbarrierOp::Arrive { expects, .. } => {
-                barrier.arrive(&threads.release(lanes));
-                if expects {
-                    barrier.last_bytes = mark;
-                }
-            }
-            MbarrierOp::ExpectTx | MbarrierOp::CompleteTx => barrier.last_bytes = mark,
-            _ => {}
+        if let MbarrierOp::Arrive { .. } = op {
+            barrier.arrive(&threads.release(lanes));
+        }
+        if let Some((is_issue, bytes)) = told {
+            *if is_issue { &mut barrier.issued } else { &mut barrier.expected } += bytes;
+            barrier.last_bytes = mark;
         }
         Ok(())
     }
@@ -78,6 +101,15 @@ impl Exec<'_, '_> {
             if let Some(barrier) = check.mbarriers.get(&(addresses[lane] as u32)) {
                 check.threads[self.warp.number].acquire(lanes, barrier.passed());
             }
+        }
+    }
+
+    /// Adds to an mbarrier's fault who made it.
+    pub(in crate::machine) fn after_making(&self, trap: Trap, address: u32) -> Trap {
+        let check = self.cluster.check.as_ref();
+        match check.and_then(|it| it.mbarriers.get(&address)) {
+            Some(barrier) => trap.after("its initialisation", barrier.made.site()),
+            None => trap,
         }
     }
 

@@ -105,6 +105,13 @@ impl Exec<'_, '_> {
     ) -> Result<(), Trap> {
         let address = addresses[lane];
         let Some(place) = Where::of(looked.access.space, address) else { return Ok(()) };
+        if let Where::Shared(at) = place
+            && self.cluster.ctas[(at >> 24) as usize].alive == 0
+        {
+            let (access, hint) = (describe(place, looked.kind), self.hint(place));
+            let message = format!("{access} at {at:#x} of a block that has ended{hint}");
+            return Err(Trap::misuse(message, lane as u32));
+        }
         if looked.checks.contains(Checks::INITIALISED) {
             let is_copied = looked.access.is_copied;
             self.look_at_values(place, looked.bytes, looked.kind, is_copied, lane)?;
@@ -133,7 +140,7 @@ impl Exec<'_, '_> {
     }
 
     /// Remembers a write that was found to do no harm.
-    fn overwrite(&mut self, place: Where, bytes: u64, lane: usize, writer: u8) {
+    pub(super) fn overwrite(&mut self, place: Where, bytes: u64, lane: usize, writer: u8) {
         let Some(mark) = self.mark(lane, Nature::Weak) else { return };
         let mark = Mark { lane: writer, ..mark };
         let _ = self.apply(mark, Checks::NONE, true, place, bytes, 1 << lane);

@@ -6,13 +6,13 @@ use crate::machine::{Earlier, Trap};
 use crate::program::inst::{Fence, Scope};
 
 impl Exec<'_, '_> {
-    fn site(&self, active: u32) -> (u32, u16, u8) {
+    fn arrival(&self, active: u32) -> (u32, u16, u8) {
         (self.pc, self.warp.number as u16, active.trailing_zeros() as u8)
     }
 
     /// Threads arrive at a barrier of their block.
     pub(in crate::machine) fn observe_arrival(&mut self, id: u8, phase: u32, active: u32) {
-        let site = self.site(active);
+        let site = self.arrival(active);
         let Some(check) = &mut self.cluster.check else { return };
         let seen = check.threads[self.warp.number].release(active);
         check.meetings.entry((self.warp.cta, id)).or_default().arrive(phase, &seen, site);
@@ -41,7 +41,7 @@ impl Exec<'_, '_> {
 
     /// Threads arrive at the cluster's barrier.
     pub(in crate::machine) fn observe_cluster_arrival(&mut self, relaxed: bool, active: u32) {
-        let (phase, site) = (self.cluster.phase, self.site(active));
+        let (phase, site) = (self.cluster.phase, self.arrival(active));
         let Some(check) = &mut self.cluster.check else { return };
         if !relaxed {
             let seen = check.threads[self.warp.number].release(active);

@@ -8,8 +8,10 @@ use crate::checks::Checks;
 use crate::fault::FaultKind;
 use crate::machine::cluster::ClusterState;
 use crate::machine::exec::Exec;
+use crate::machine::operand::CHUNK;
+use crate::machine::products::WARPS;
 use crate::machine::tensor::Tile;
-use crate::machine::transfer::{LateFault, Piece, Transfer, Work};
+use crate::machine::transfer::{LateFault, Piece, Signal, Transfer, Work};
 use crate::machine::{Trap, lanes_of};
 use crate::program::engine::GroupKind;
 
@@ -83,6 +85,9 @@ impl Exec<'_, '_> {
             let Some(check) = &mut self.cluster.check else { return Ok(()) };
             let Some(known) = check.mbarriers.get_mut(&barrier) else { return Ok(()) };
             known.last_bytes = mark;
+            if let Signal::Bytes { bytes, .. } = signal {
+                known.issued += u64::from(*bytes);
+            }
             let nature = match (is_plain, transfer.combine) {
                 (true, _) => Nature::Store,
                 (_, Some(_)) => Nature::Reduction,
@@ -302,27 +307,40 @@ impl Exec<'_, '_> {
         }
     }
 
-    /// A `wgmma` reads 16-byte chunks of its block's shared memory until it is waited for.
-    pub(in crate::machine) fn observe_factor(&mut self, chunks: &[u32]) -> Result<(), Trap> {
+    /// A warp's part of a product reads chunks of shared memory until it is waited for.
+    pub(in crate::machine) fn observe_product(
+        &mut self,
+        group: usize,
+        number: u64,
+        part: usize,
+    ) -> Result<(), Trap> {
         if self.cluster.check.is_none() {
             return Ok(());
         }
-        let agent = Agent::Products(self.warp.number as u16);
-        let clock = self.warp.products_committed + 1;
+        let agent = self.products();
+        let clock = self.warp.flight.num_committed + 1;
         let issue = Issue { agent, clock, lane: 0, nature: Nature::Async };
         let rank = (self.warp.cta as u32) << 24;
+        let cta = &mut self.cluster.ctas[self.warp.cta];
+        let product = cta.warpgroups[group].product(number);
+        let chunks = product.map(|product| product.chunks_of(part)).unwrap_or_default();
         chunks.iter().try_for_each(|chunk| {
-            self.observe_range(Where::Shared(rank | chunk), 16, issue, false, "wgmma")
+            self.observe_range(Where::Shared(rank | chunk), CHUNK as u64, issue, false, "wgmma")
         })
+    }
+
+    /// The warpgroup's tensor cores: a product is one operation of four warps, so the wait of one says
+    /// that it is over.
+    fn products(&self) -> Agent {
+        Agent::Products((self.warp.number - self.warp.index as usize % WARPS) as u16)
     }
 
     /// The warp waits for groups of `wgmma` before `limit`.
     pub(in crate::machine) fn observe_products_wait(&mut self, limit: u32) {
-        let number = self.warp.number as u16;
+        let (number, agent) = (self.warp.number, self.products());
         let Some(check) = &mut self.cluster.check else { return };
-        let slot = check.slot(Agent::Products(number));
-        check.threads[usize::from(number)]
-            .learn(u32::MAX, |seen| seen.generic.add(slot, Known::all(limit)));
+        let slot = check.slot(agent);
+        check.threads[number].learn(u32::MAX, |seen| seen.generic.add(slot, Known::all(limit)));
     }
 }
 
@@ -334,10 +352,12 @@ impl ClusterState {
             let Ok(state) = self.barrier(*address) else { continue };
             let at = barrier.last_bytes.unwrap_or(barrier.made);
             if state.bytes != 0 {
-                let bytes = state.bytes;
-                let message = format!(
-                    "the threads have ended and the mbarrier at {address:#x} waits for {bytes} bytes"
-                );
+                let what = match state.bytes {
+                    bytes @ 1.. => format!("waits for {bytes} bytes"),
+                    bytes => format!("has got {} bytes too many", -i64::from(bytes)),
+                };
+                let message =
+                    format!("the threads have ended and the mbarrier at {address:#x} {what}");
                 return Err(LateFault {
                     kind: FaultKind::Misuse(message),
                     warp: at.warp.into(),

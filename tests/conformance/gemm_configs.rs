@@ -1,0 +1,50 @@
+//! Launches of products that the cases run with, whatever would be chosen for their shapes.
+
+use moekit::backend::cuda::heuristics::{Cluster, GemmConfig, GemmTile, Smem, tiles};
+use moekit::gemm::{GemmFormat, GemmKind, GemmShape};
+
+/// Shared memory of a CTA on SM 9.0, in bytes.
+const MAX_SMEM_BYTES: usize = 227 << 10;
+
+/// Every tile with the deepest ring that fits; the shortest rings; clusters.
+pub fn all(format: GemmFormat) -> Vec<(String, GemmConfig)> {
+    let tiles = tiles(GemmKind::Dense, format);
+    let deepest = tiles.iter().map(|&tile| (tile, usize::MAX, Cluster::Single));
+    let high = tiles.iter().filter(|tile| !tile.swap_ab);
+    // In BF16 a stage is released when the next has come.
+    let least = if format == GemmFormat::Bf16 { 2 } else { 1 };
+    let shortest = high.clone().map(|&tile| (tile, least, Cluster::Single));
+    let paired = high.map(|&tile| (tile, 2, Cluster::AlongN));
+    let all = deepest.chain(shortest).chain(paired);
+    all.map(|(tile, num_stages, cluster)| config(format, tile, num_stages, cluster)).collect()
+}
+
+/// A launch and its name, with at most `max_stages`.
+fn config(
+    format: GemmFormat,
+    tile: GemmTile,
+    max_stages: usize,
+    cluster: Cluster,
+) -> (String, GemmConfig) {
+    // The larger of the two, for any format of D.
+    let shape = GemmShape { format, ..GemmShape::new(GemmKind::Dense, 1, 1, 128) };
+    let smem = Smem::new(&tile, &shape);
+    let num_stages = smem.num_stages(MAX_SMEM_BYTES).min(max_stages);
+    let config = GemmConfig {
+        format,
+        tile,
+        block_k: format.block_k(),
+        num_math_warpgroups: tile.num_math_warpgroups(),
+        num_stages,
+        cluster,
+        split_k: 1,
+        num_sms: 132,
+        smem_bytes: smem.bytes(num_stages),
+    };
+    let cluster = if cluster == Cluster::Single { "" } else { "-pairs" };
+    let format = match format {
+        GemmFormat::Fp8 => "fp8",
+        GemmFormat::Bf16 => "bf16",
+    };
+    (format!("{format}-{}-s{num_stages}{cluster}", tile.name()), config)
+}
