@@ -13,9 +13,10 @@ enum class GemmFormat : uint32_t { kE4m3, kBf16 };
 
 // Shape of a CTA's block of D; all that a kernel is specialised on.
 struct GemmTile {
-    uint32_t block_m, block_n;     // tokens, weights
-    uint32_t num_math_warpgroups;  // share the block's 64-row slices of the product's M side
-    bool swaps_operands;           // whether weights are the M side of the product, and tokens the N side
+    uint32_t block_m, block_n;        // tokens, weights
+    uint32_t num_math_warpgroups;     // share the block's 64-row slices of the product's M side
+    bool swaps_operands;              // whether weights are the M side of the product, and tokens the N side
+    bool scales_each_column = false;  // whether B has a scale per column of D, not per 128
     GemmFormat format = GemmFormat::kE4m3;
 
     MK_HOST_DEVICE constexpr uint32_t num_threads() const { return 128 * (1 + num_math_warpgroups); }
@@ -45,7 +46,8 @@ constexpr uint32_t greatest_common_divisor(uint32_t a, uint32_t b) {
 template <GemmTile kTile>
 struct GemmSmem {
     // Columns of a block that surely share a scale of B, wherever the block starts.
-    static constexpr uint32_t kScaleColumns = greatest_common_divisor(kTile.block_n, 128);
+    static constexpr uint32_t kScaleColumns =
+        kTile.scales_each_column ? 1 : greatest_common_divisor(kTile.block_n, 128);
     static constexpr uint32_t kNumBScales = kTile.block_n / kScaleColumns;
 
     static constexpr uint32_t kAlign = 1024;

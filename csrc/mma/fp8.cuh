@@ -17,14 +17,16 @@ MK_DEVICE void start_block(float (&sum)[kN / 2], uint64_t a, uint64_t b) {
 }
 
 // accum += sum * (sfa of the row) * (sfb of the column), one fused operation an element: src/backend/cpu/gemm.
-// A thread's rows are lane / 4 and 8 below; kColumns columns share a scale of B.
-template <uint32_t kN, uint32_t kColumns>
-MK_DEVICE void promote(float (&accum)[kN / 2], const float (&sum)[kN / 2], const float (&a_scales)[2],
-                       const float (&b_scales)[kN / kColumns]) {
+// A thread's rows are lane / 4 and 8 below. B's scales: one for as many columns each, or the thread's own, two in each
+// eight columns.
+template <uint32_t kLen, uint32_t kNumB>
+MK_DEVICE void promote(float (&accum)[kLen], const float (&sum)[kLen], const float (&a_scales)[2],
+                       const float (&b_scales)[kNumB]) {
+    constexpr bool kEachColumn = kNumB == kLen / 2;
 #pragma unroll
-    for (uint32_t i = 0; i < kN / 2; ++i) {
-        const float scale = a_scales[i / 2 % 2] * b_scales[i / 4 * 8 / kColumns];
-        accum[i] = fmaf(sum[i], scale, accum[i]);
+    for (uint32_t i = 0; i < kLen; ++i) {
+        const uint32_t b = kEachColumn ? i / 4 * 2 + i % 2 : i * kNumB / kLen;
+        accum[i] = fmaf(sum[i], a_scales[i / 2 % 2] * b_scales[b], accum[i]);
     }
 }
 

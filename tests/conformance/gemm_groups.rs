@@ -1,16 +1,16 @@
-//! FP8 products grouped along M: groups of every pattern, several blocks high, in both layouts.
+//! FP8 products of groups of every pattern: along M several blocks high, in both layouts, and along K.
 
 use moekit::Backend;
 use moekit::gemm::{
-    GemmOut, GroupRows, MaskedRows, fp8_gemm_nt, m_grouped_fp8_gemm_nt_contiguous,
-    m_grouped_fp8_gemm_nt_masked,
+    GemmOut, GroupRows, MaskedRows, fp8_gemm_nt, k_grouped_fp8_gemm_nt_contiguous,
+    m_grouped_fp8_gemm_nt_contiguous, m_grouped_fp8_gemm_nt_masked,
 };
 use moekit::num::{E4M3, bf16};
 use moekit::tensor::{Layout, QuantTensor, ScaleLayout, Tensor};
 use moekit_testkit::matrix::Matrix;
 use moekit_testkit::quant::Quantised;
 use moekit_testkit::rng::Rng;
-use moekit_testkit::{compare, gemm as oracle, poison};
+use moekit_testkit::{compare, gemm as oracle, inputs, layout, poison};
 
 use crate::case::on_every_backend;
 use crate::gemm::{BF16_BOUND, FP32_BOUND, activations, fp8_rows, fp8_stack, weights};
@@ -23,6 +23,7 @@ on_every_backend![
     gaps_between_rows_are_left_alone,
     broken_offsets_are_reported_and_clipped,
     a_negative_count_is_reported_and_counts_as_none,
+    groups_along_k_of_every_length_are_added,
 ];
 
 /// Rows of groups and how far apart they start: none, one, a block, more than one, all in one group.
@@ -318,4 +319,44 @@ fn a_negative_count_is_reported_and_counts_as_none<B: Backend>(backend: &B) {
     assert_eq!(fault, want);
     let d = d.to_host(backend).expect("d");
     poison::assert_poisoned("rows beyond the counts", &[3, 2, n], &d, n..3 * 2 * n);
+}
+
+fn groups_along_k_of_every_length_are_added<B: Backend>(backend: &B) {
+    let stream = backend.stream().expect("stream");
+    for ([m, n], ks) in [([17, 36], vec![256, 0, 128, 384]), ([150, 132], vec![128, 640])] {
+        let rng = &mut Rng::new(46 + m as u64);
+        let mut operand = |rows: usize| -> Vec<Quantised> {
+            ks.iter().map(|&k| activations(rng, [rows, k])).collect()
+        };
+        let (a, b) = (operand(m), operand(n));
+        let c = inputs::normal(rng, ks.len() * m * n, 3.0);
+        let matrices =
+            |all: &[Quantised]| all.iter().map(Quantised::dequantise).collect::<Vec<_>>();
+        let before: Vec<Matrix> = c.chunks(m * n).map(|c| Matrix::new(c, [m, n])).collect();
+        let want: Vec<f64> = oracle::k_grouped(&matrices(&a), &matrices(&b), Some(&before))
+            .into_iter()
+            .flat_map(|d| d.values)
+            .collect();
+        let flat = |all: &[Quantised]| {
+            let flat = layout::k_grouped(all);
+            let values: Vec<E4M3> = flat.codes.into_iter().map(E4M3).collect();
+            let scales = Tensor::from_host(backend, &flat.scales, [flat.scales.len()]);
+            QuantTensor {
+                values: Tensor::from_host(backend, &values, [values.len()]).expect("values"),
+                scales: scales.expect("scales"),
+            }
+        };
+        let (a, b) = (flat(&a), flat(&b));
+        let shape = [ks.len(), m, n];
+        let mut d = Tensor::from_host(backend, &c, shape).expect("d");
+        k_grouped_fp8_gemm_nt_contiguous(backend, &stream, a.view(), b.view(), &ks, d.view_mut())
+            .expect("gemm");
+        let d = d.to_host(backend).expect("d");
+        compare::assert_relative_error("d", &d, &want, FP32_BOUND);
+        for (group, _) in ks.iter().enumerate().filter(|(_, k)| **k == 0) {
+            let of_group = group * m * n..(group + 1) * m * n;
+            let (got, want) = (&d[of_group.clone()], &c[of_group]);
+            compare::assert_bits_eq("a group without K", &[m, n], got, want);
+        }
+    }
 }

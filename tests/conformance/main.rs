@@ -117,20 +117,7 @@ fn cpu_cases(options: &Options) -> Vec<NamedCase> {
 }
 
 /// Stages for which the CUDA backend has no kernel yet: their cases are left out.
-const WITHOUT_CUDA_KERNEL: [&str; 0] = [];
-
-/// Cases of other stages that need one: products grouped along K.
-const CASES_WITHOUT_CUDA_KERNEL: [&str; 1] = ["k_grouped_products_are_added_to_d"];
-
-/// Cases of `gemm` with products in both formats; of the others, those in BF16 alone have it in their name.
-const CASES_IN_BOTH: [&str; 2] =
-    ["grouped_rows_take_their_experts_weights", "masked_rows_beyond_the_count_are_left_alone"];
-
-fn case_has(case: &NamedCase, format: GemmFormat) -> bool {
-    let name = case.name.rsplit("::").next().unwrap_or_default();
-    let is_bf16 = name.contains("bf16");
-    CASES_IN_BOTH.contains(&name) || is_bf16 == (format == GemmFormat::Bf16)
-}
+const WITHOUT_CUDA_KERNEL: [&str; 1] = ["layer"];
 
 /// The CUDA backend on whatever the driver drives, and its products once more with every compiled kernel.
 fn cuda_cases(cuda: &Cuda, options: &Options) -> Vec<NamedCase> {
@@ -139,15 +126,13 @@ fn cuda_cases(cuda: &Cuda, options: &Options) -> Vec<NamedCase> {
         for (name, config) in gemm_configs::all(format) {
             let prefix = format!("{}-{name}", options.backend);
             let with_config = named_cases(&prefix, &cuda.with_gemm_config(config), options);
-            let multiplies = |case: &NamedCase| case.stage == "gemm" && case_has(case, format);
-            cases.extend(with_config.into_iter().filter(multiplies));
+            let is_for_all = |case: &NamedCase| {
+                gemm_configs::cases(format).iter().any(|name| case.name.ends_with(name))
+            };
+            cases.extend(with_config.into_iter().filter(is_for_all));
         }
     }
-    cases.retain(|case| {
-        let is_left_out = |name: &str| case.name.ends_with(name);
-        !WITHOUT_CUDA_KERNEL.contains(&case.stage)
-            && !CASES_WITHOUT_CUDA_KERNEL.iter().any(|name| is_left_out(name))
-    });
+    cases.retain(|case| !WITHOUT_CUDA_KERNEL.contains(&case.stage));
     cases
 }
 

@@ -6,12 +6,14 @@
 
 namespace moekit::kernels {
 
-// Scales of one stage that a thread of the products needs.
+// Scales of one stage that a thread of the products needs. Of B: those of the block, or of the thread's two columns in
+// each eight.
 template <layout::GemmTile kTile>
 struct Fp8Scales {
     using Smem = layout::GemmSmem<kTile>;
+    static constexpr uint32_t kNumB = kTile.scales_each_column ? kTile.block_n / 4 : Smem::kNumBScales;
     float a[kTile.num_slices()][2];
-    float b[Smem::kNumBScales];
+    float b[kNumB];
 
     // `row` is the thread's first in the block.
     MK_DEVICE Fp8Scales(uint32_t scales_smem, uint32_t row) {
@@ -21,9 +23,10 @@ struct Fp8Scales {
             a[slice][0] = scales[row + 64 * slice];
             a[slice][1] = scales[row + 64 * slice + 8];
         }
+        const float* of_b = scales + kTile.block_m;
 #pragma unroll
-        for (uint32_t i = 0; i < Smem::kNumBScales; ++i)
-            b[i] = scales[kTile.block_m + i];
+        for (uint32_t i = 0; i < kNumB; ++i)
+            b[i] = of_b[kTile.scales_each_column ? i / 2 * 8 + 2 * (common::lane_idx() % 4) + i % 2 : i];
     }
 };
 
@@ -48,7 +51,7 @@ struct Fp8Math : RowsMath<kTile> {
                 // NOTE: the scales are in registers by now: the stage may be filled again.
                 if (slice + 1 == kSlices)
                     at.release(ring.stage);
-                mma::promote<kN, Smem::kScaleColumns>(accum[slice], sum, scales.a[slice], scales.b);
+                mma::promote(accum[slice], sum, scales.a[slice], scales.b);
             }
         }
     }

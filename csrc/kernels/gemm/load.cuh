@@ -64,42 +64,68 @@ MK_DEVICE void load_tiles(const abi::GemmParams& p, uint32_t smem) {
     ptx::griddepcontrol_launch_dependents();
 }
 
-// One lane's part of a block's scales: rows lane, lane + 32, .. of A, and one column of scales of B.
-template <layout::GemmTile kTile>
+// One lane's part of one operand's scales in a block: kLen of them, one a row.
+template <uint32_t kLen>
 struct ScaleSource {
-    using Smem = layout::GemmSmem<kTile>;
-    static constexpr uint32_t kRowsPerLane = (kTile.block_m + 31) / 32;
+    static constexpr uint32_t kPerLane = (kLen + 31) / 32;
 
-    const float* a;
-    const float* b;
-    uint64_t row_step;  // floats from one row of this lane to its next
-    uint32_t num_rows;  // of this lane that the matrix has
-    bool has_b;
+    const float* data;
+    uint64_t step;  // floats from one scale of this lane to its next
+    uint32_t num;   // of this lane that the matrix has
+    uint64_t block_stride;
 
-    MK_DEVICE ScaleSource(const abi::GemmParams& p, const sched::Block& block) {
-        const uint32_t lane = common::lane_idx(), row = block.row + lane;
-        a = p.a_scales.data + block.a_group * p.a_scales.group_stride + row * p.a_scales.row_stride;
-        row_step = 32 * p.a_scales.row_stride;
-        const uint32_t end = min(p.m, block.row + kTile.block_m);
-        num_rows = row < end ? (end - row + 31) / 32 : 0;
-        const uint32_t column = block.column + lane * Smem::kScaleColumns;
-        b = p.b_scales.data + block.group * p.b_scales.group_stride + column / 128 * p.b_scales.row_stride;
-        has_b = column < p.n;
+    // `first` is the first scale of the block, of `end` in the matrix.
+    MK_DEVICE ScaleSource(const abi::ScalesIn& scales, uint32_t group, uint32_t first, uint32_t end) {
+        const uint32_t mine = first + common::lane_idx();
+        data = scales.data + group * scales.group_stride + mine * scales.row_stride;
+        step = 32 * scales.row_stride;
+        num = mine < end ? (end - mine + 31) / 32 : 0;
+        block_stride = scales.block_stride;
     }
 
-    MK_DEVICE void copy_to(uint32_t scales) const {
+    // Copies those of a block of K, and goes to the next block.
+    MK_DEVICE void copy_to(uint32_t smem) {
         const uint32_t lane = common::lane_idx();
 #pragma unroll
-        for (uint32_t i = 0; i < kRowsPerLane; ++i) {
-            const bool is_valid = i < num_rows;
-            if (kTile.block_m % 32 != 0 and lane >= kTile.block_m)
-                continue;
-            ptx::cp_async_ca_b32(scales + 4 * (lane + 32 * i), is_valid ? a + i * row_step : a, is_valid);
+        for (uint32_t i = 0; i < kPerLane; ++i) {
+            const bool is_valid = i < num;
+            if (kLen % 32 == 0 or lane + 32 * i < kLen)
+                ptx::cp_async_ca_b32(smem + 4 * (lane + 32 * i), is_valid ? data + i * step : data, is_valid);
         }
-        if (lane < Smem::kNumBScales)
-            ptx::cp_async_ca_b32(scales + 4 * (kTile.block_m + lane), b, has_b);
+        data += block_stride;
     }
 };
+
+// As above for B's scales per 128 rows: one for some of the block's columns, which two may share.
+template <layout::GemmTile kTile>
+struct BlockScaleSource {
+    using Smem = layout::GemmSmem<kTile>;
+
+    const float* data;
+    bool is_valid;
+    uint64_t block_stride;
+
+    MK_DEVICE BlockScaleSource(const abi::GemmParams& p, const sched::Block& block) {
+        const uint32_t column = block.column + common::lane_idx() * Smem::kScaleColumns;
+        data = p.b_scales.data + block.group * p.b_scales.group_stride + column / 128 * p.b_scales.row_stride;
+        is_valid = column < p.n;
+        block_stride = p.b_scales.block_stride;
+    }
+
+    MK_DEVICE void copy_to(uint32_t smem) {
+        if (common::lane_idx() < Smem::kNumBScales)
+            ptx::cp_async_ca_b32(smem + 4 * common::lane_idx(), data, is_valid);
+        data += block_stride;
+    }
+};
+
+template <layout::GemmTile kTile>
+MK_DEVICE auto b_scale_source(const abi::GemmParams& p, const sched::Block& block) {
+    if constexpr (kTile.scales_each_column)
+        return ScaleSource<kTile.block_n>(p.b_scales, block.group, block.column, p.n);
+    else
+        return BlockScaleSource<kTile>(p, block);
+}
 
 template <layout::GemmTile kTile, typename Scheduler>
 MK_DEVICE void load_scales(const abi::GemmParams& p, uint32_t smem) {
@@ -108,13 +134,14 @@ MK_DEVICE void load_scales(const abi::GemmParams& p, uint32_t smem) {
     sched::for_each_block<Scheduler>(p, [&](const sched::Block& block) {
         if (not block.multiplies)
             return;
-        ScaleSource<kTile> source(p, block);
+        ScaleSource<kTile.block_m> a(p.a_scales, block.a_group, block.row, p.m);
+        auto b = b_scale_source<kTile>(p, block);
         for (uint32_t k = 0; k < p.k; k += common::kGranK, ring.advance()) {
             ring.wait_empty();
-            source.copy_to(ring.data() + Smem::kScales);
+            const uint32_t scales = ring.data() + Smem::kScales;
+            a.copy_to(scales);
+            b.copy_to(scales + 4 * kTile.block_m);
             ptx::cp_async_mbarrier_arrive_noinc(ring.full());
-            source.a += p.a_scales.block_stride;
-            source.b += p.b_scales.block_stride;
         }
     });
 }

@@ -28,9 +28,8 @@ struct MathWarp {
         peer_empty = ptx::mapa_shared_cluster_u32(smem + GemmRing<kTile>::kEmpty, cta_rank);
     }
 
-    // This warp has read all that it needs of the stage.
+    // This warp has read all that it needs of the stage. NOTE: the lanes that tell it speak for what the others read.
     MK_DEVICE void release(uint32_t stage) const {
-        // NOTE: one lane arrives for all: the others' reads must come before.
         __syncwarp();
         if (releases)
             ptx::mbarrier_arrive_cluster(peer_empty + 8 * stage);

@@ -18,6 +18,10 @@ constexpr layout::GemmTile kSwappedM16N128 = {16, 128, 2, true};
 constexpr layout::GemmTile kSwappedM32N128 = {32, 128, 2, true};
 constexpr layout::GemmTile kSwappedM64N128 = {64, 128, 2, true};
 
+// Groups along K.
+constexpr layout::GemmTile kKGroupedM128N64 = {128, 64, 2, false, true};
+constexpr layout::GemmTile kKGroupedM128N128 = {128, 128, 2, false, true};
+
 MK_HOST_DEVICE constexpr layout::GemmTile in_bf16(layout::GemmTile tile) {
     tile.format = layout::GemmFormat::kBf16;
     return tile;

@@ -4,9 +4,8 @@ mod operands;
 
 use super::abi::{ClusterShares, GemmParams, RowsKind, RowsParams, TensorMap};
 use super::driver::Launch;
-use super::heuristics::{ChooseOptions, Cluster, GemmConfig, choose};
+use super::heuristics::{ChooseOptions, Cluster, GemmConfig, MAX_STAGES, Smem, choose, tiles};
 use super::params::to_u32;
-use super::stages::no_kernel;
 use super::{Cuda, CudaStream};
 use crate::cost::DeviceSpec;
 use crate::error::{Error, Result};
@@ -14,8 +13,9 @@ use crate::gemm::{
     GemmArgs, GemmFormat, GemmKind, GemmShape, GroupRows, GroupedGemmArgs, KGroupedGemmArgs,
     KGroupedOperands, MaskedGemmArgs, Operands,
 };
+use crate::moe::quant::GRAN_K;
 use crate::num::{bf16, ceil_div};
-use crate::tensor::{Layout, QuantRef, TensorRef};
+use crate::tensor::{Element, Layout, QuantRef, TensorRef};
 use operands::{Operand, Output};
 
 /// Blocks along M that are walked together: with as many along N, of the CTAs that run at once, they take the fewest
@@ -77,28 +77,69 @@ pub fn masked(cuda: &Cuda, stream: &CudaStream, args: MaskedGemmArgs<'_, Cuda>) 
     product.launch(cuda, stream, Output::stack(&mut out))
 }
 
-/// One product after the other: each is large enough to fill a device.
+/// One launch for each group: the host knows their K, and each fills the device.
 pub fn k_grouped(cuda: &Cuda, stream: &CudaStream, args: KGroupedGemmArgs<'_, Cuda>) -> Result<()> {
     let KGroupedGemmArgs { operands, ks, mut d } = args;
-    let KGroupedOperands::Bf16 { a, b } = operands else { return Err(no_kernel(K_GROUPED)) };
-    let [_, m, n] = d.shape();
+    let ([_, m, n], [group_stride, ..]) = (d.shape(), d.layout().strides());
+    if m == 0 || n == 0 {
+        return Ok(());
+    }
     let mut first_k = 0;
-    for (group, &k) in ks.iter().enumerate() {
-        let matrix = |all: &TensorRef<'_, Cuda, bf16, 1>, rows| {
-            let layout = Layout::row_major([1, rows, k]);
-            // SAFETY: `KGroupedGemmArgs` checked that all groups' matrices follow each other without gaps.
-            unsafe { TensorRef::from_raw(all.as_ptr().wrapping_add(rows * first_k), layout) }
+    for (group, &k) in ks.iter().enumerate().filter(|(_, k)| **k > 0) {
+        let ([a_shape, b_shape], op, rows) = ([[m, k], [n, k]], K_GROUPED, all_rows());
+        // SAFETY: `KGroupedGemmArgs` checked that both hold `m` or `n` times the sum of all K.
+        let ([a, b], kind) = unsafe {
+            match &operands {
+                KGroupedOperands::Fp8 { a, b } => {
+                    let (a, b) = (k_group(a, a_shape, first_k), k_group(b, b_shape, first_k));
+                    (scaled(a, b), GemmKind::KGrouped)
+                }
+                // Without scales there is nothing that sets it apart from a dense product.
+                KGroupedOperands::Bf16 { a, b } => {
+                    let (a, b) = (k_matrix(a, a_shape, first_k), k_matrix(b, b_shape, first_k));
+                    (unscaled(a, b), GemmKind::Dense)
+                }
+            }
         };
-        let [a, b] = unscaled(matrix(&a, m), matrix(&b, n));
-        if m > 0 && n > 0 && k > 0 {
-            let rows = all_rows();
-            let product =
-                Product { op: K_GROUPED, kind: GemmKind::Dense, a, b, rows, expected_m: m };
-            product.launch(cuda, stream, Output::accumulating(&mut d, group))?;
-        }
         first_k += k;
+        let product = Product { op, kind, a, b, rows, expected_m: m };
+        product.launch(cuda, stream, Output::added(&mut d, group * group_stride))?;
     }
     Ok(())
+}
+
+/// The group whose K starts at `first_k`, a `[rows, k]` matrix with scales per row, as a stack of one.
+///
+/// # Safety
+///
+/// The operand holds `rows` times `first_k + k` values.
+unsafe fn k_group<'a>(
+    operand: &QuantRef<'a, Cuda, 1>,
+    [rows, k]: [usize; 2],
+    first_k: usize,
+) -> QuantRef<'a, Cuda, 3> {
+    // SAFETY: the caller says that the values are there, and with them the scales, one for each 128.
+    unsafe {
+        QuantRef {
+            values: k_matrix(&operand.values, [rows, k], first_k),
+            scales: k_matrix(&operand.scales, [rows, k / GRAN_K], first_k / GRAN_K),
+        }
+    }
+}
+
+/// The `[rows, k]` matrix behind others of as many rows and `first_k` columns in all, as a stack of one.
+///
+/// # Safety
+///
+/// There are `rows` times `first_k + k` elements.
+unsafe fn k_matrix<'a, T: Element>(
+    all: &TensorRef<'a, Cuda, T, 1>,
+    [rows, k]: [usize; 2],
+    first_k: usize,
+) -> TensorRef<'a, Cuda, T, 3> {
+    let first = all.as_ptr().wrapping_add(rows * first_k);
+    // SAFETY: the caller says that the elements are there.
+    unsafe { TensorRef::from_raw(first, Layout::row_major([1, rows, k])) }
 }
 
 fn scaled<'a>(a: QuantRef<'a, Cuda, 3>, b: QuantRef<'a, Cuda, 3>) -> [Operand<'a>; 2] {
@@ -138,7 +179,8 @@ impl Product<'_> {
         let layout = match self.kind {
             GemmKind::Contiguous => "contiguous",
             GemmKind::Masked => "masked",
-            GemmKind::Dense | GemmKind::KGrouped => "dense",
+            GemmKind::Dense => "dense",
+            GemmKind::KGrouped => "k_grouped",
         };
         let format = match self.a.format() {
             GemmFormat::Fp8 => "fp8",
@@ -159,31 +201,37 @@ impl Product<'_> {
         unsafe { launch.enqueue(self.op, &stream.driver, kernel, &params) }
     }
 
-    /// The caller's for this format, else the one that is estimated to be fastest.
+    /// The caller's, if there is such a tile for this product, else the one that is estimated to be fastest.
     fn config(&self, cuda: &Cuda, out: &Output) -> Result<GemmConfig> {
-        let format = self.a.format();
-        if let Some(config) = cuda.gemm_config.filter(|config| config.format == format) {
-            // The block below may be another group's, with other weights.
-            if self.kind == GemmKind::Contiguous && config.cluster == Cluster::AlongM {
-                let expected = "a cluster along N, or none, for groups in one matrix";
-                return Err(Error::value(self.op, "config", expected, config.cluster));
-            }
-            // A stage is released when the products of the next are under way.
-            if format == GemmFormat::Bf16 && config.num_stages < 2 {
-                let expected = "at least 2 stages for BF16";
-                return Err(Error::value(self.op, "config", expected, config.num_stages));
-            }
-            return Ok(config);
-        }
-        let [num_groups, n, k] = self.b.shape();
+        let (format, [num_groups, n, k]) = (self.a.format(), self.b.shape());
         let shape = GemmShape {
             num_groups: num_groups.max(1),
             format,
             out: out.format(),
             ..GemmShape::new(self.kind, self.expected_m.max(1), n.max(1), k.max(1))
         };
-        let device = DeviceSpec { num_sms: cuda.num_sms(), ..DeviceSpec::H100_SXM };
-        Ok(choose(&shape, &device, &ChooseOptions::default())?.config)
+        let has_tile =
+            |it: &GemmConfig| it.format == format && tiles(shape.kind, format).contains(&it.tile);
+        let Some(config) = cuda.gemm_config.filter(has_tile) else {
+            let device = DeviceSpec { num_sms: cuda.num_sms(), ..DeviceSpec::H100_SXM };
+            return Ok(choose(&shape, &device, &ChooseOptions::default())?.config);
+        };
+        // The block below may be another group's, with other weights.
+        if self.kind == GemmKind::Contiguous && config.cluster == Cluster::AlongM {
+            let expected = "a cluster along N, or none, for groups in one matrix";
+            return Err(Error::value(self.op, "config", expected, config.cluster));
+        }
+        // In BF16 a stage is released when the products of the next are under way.
+        let least = match format {
+            GemmFormat::Fp8 => 1,
+            GemmFormat::Bf16 => 2,
+        };
+        if !(least..=MAX_STAGES).contains(&config.num_stages) {
+            let expected = format!("a ring of {least} to {MAX_STAGES} stages");
+            return Err(Error::value(self.op, "config", expected, config.num_stages));
+        }
+        let smem_bytes = Smem::new(&config.tile, &shape).bytes(config.num_stages);
+        Ok(GemmConfig { smem_bytes, ..config })
     }
 
     /// As many as the device runs at once and have work, in whole clusters; one at least, for faults in the

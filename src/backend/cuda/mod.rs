@@ -76,6 +76,16 @@ impl Cuda {
         Self::with_context(Context::primary(ordinal)?)
     }
 
+    /// Devices that the driver offers.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`](crate::Error::Unavailable) if there is no driver;
+    /// [`Error::Driver`](crate::Error::Driver) for what the driver refuses.
+    pub fn num_devices() -> Result<usize> {
+        driver::num_devices()
+    }
+
     /// Works in a context that others own; `context` is its `CUcontext`.
     ///
     /// # Errors
@@ -98,12 +108,12 @@ impl Cuda {
         Ok(Self { device, gemm_config: None })
     }
 
-    /// The same backend, whose products in the launch's format all take it rather than the one that is chosen for their
-    /// shape: for tuning, and for tests of every kernel.
+    /// The same backend, whose products take this launch rather than the one that is chosen for their shape:
+    /// for tuning, and for tests of every kernel. Those in another format, or that have no such tile, are not concerned; the number
+    /// of SMs and the size of shared memory follow from the product.
     ///
-    /// A product fails with [`Error::KernelsNotBuilt`](crate::Error::KernelsNotBuilt) if the tile is not
-    /// among the compiled ones, and with [`Error::Driver`](crate::Error::Driver) if the device has not
-    /// the shared memory for it.
+    /// A product fails with [`Error::Value`](crate::Error::Value) if the ring or the cluster cannot be, and
+    /// with [`Error::Driver`](crate::Error::Driver) if the device has not the shared memory.
     #[must_use]
     pub fn with_gemm_config(&self, config: heuristics::GemmConfig) -> Self {
         Self { gemm_config: Some(config), ..self.clone() }

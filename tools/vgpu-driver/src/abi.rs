@@ -95,6 +95,20 @@ pub struct MemAccessDesc {
     pub flags: u32,
 }
 
+/// `CUmulticastObjectProp`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct MulticastObjectProp {
+    /// How many devices.
+    pub num_devices: u32,
+    /// Bytes.
+    pub size: u64,
+    /// `CUmemAllocationHandleType`s.
+    pub handle_types: u64,
+    /// None are known.
+    pub flags: u64,
+}
+
 /// `CUmemAllocationProp`.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]

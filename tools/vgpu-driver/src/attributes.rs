@@ -11,7 +11,7 @@ pub const NUM_REGISTERS: i32 = 65_536;
 pub const MAX_SM_THREADS: i32 = 2048;
 
 /// Attributes with a value other than zero that no setting changes: `CUdevice_attribute` and value.
-const FIXED: [(u32, i32); 93] = [
+const FIXED: [(u32, i32); 94] = [
     // Threads of a block; extents of blocks and grids.
     (1, 1024),
     (2, 1024),
@@ -118,6 +118,8 @@ const FIXED: [(u32, i32); 93] = [
     (102, 1),
     (103, 1),
     (128, 1),
+    // Multicast objects.
+    (132, 1),
 ];
 
 /// `CU_DEVICE_ATTRIBUTE_MAX` of CUDA 13.0.

@@ -11,7 +11,9 @@ use crate::failure::{Failure, Result};
 use crate::graph::{Graph, GraphExec};
 use crate::handles::Handles;
 use crate::heap::Heap;
+use crate::library::{Library, LibraryKernel};
 use crate::module::{Function, Module};
+use crate::multicast::Multicast;
 use crate::primary::Primary;
 use crate::settings::settings;
 use crate::status::Status;
@@ -36,8 +38,14 @@ pub struct Driver {
     pub modules: Handles<Module>,
     /// Kernels that were asked for.
     pub functions: Handles<Function>,
+    /// Code that belongs to no context, and its kernels.
+    pub libraries: Handles<Library>,
+    /// Kernels of libraries.
+    pub kernels: Handles<LibraryKernel>,
     /// Memory without an address.
     pub physical: Handles<Physical>,
+    /// Objects that join the memory of several devices.
+    pub multicasts: Handles<Multicast>,
     /// Addresses that were reserved, and what is mapped there.
     pub ranges: Ranges,
     /// Captured graphs.
@@ -72,7 +80,10 @@ pub fn driver() -> Result<&'static Driver> {
         events: Handles::new("event"),
         modules: Handles::new("module"),
         functions: Handles::new("function"),
+        libraries: Handles::new("library"),
+        kernels: Handles::new("kernel of a library"),
         physical: Handles::new("physical memory"),
+        multicasts: Handles::new("multicast object"),
         ranges: Ranges::default(),
         graphs: Handles::new("graph"),
         graph_execs: Handles::new("executable graph"),

@@ -77,7 +77,11 @@ pub fn load(context: &Context, ptx: &str) -> Result<Handle> {
 }
 
 /// The program of a text; one that is loaded already is used again.
-fn program(ptx: &str) -> Result<Arc<Program>> {
+///
+/// # Errors
+///
+/// `INVALID_PTX`.
+pub fn program(ptx: &str) -> Result<Arc<Program>> {
     static LOADED: Mutex<Option<HashMap<String, Weak<Program>>>> = Mutex::new(None);
     let known = lock(&LOADED).get_or_insert_default().get(ptx).and_then(Weak::upgrade);
     if let Some(program) = known {

@@ -65,6 +65,8 @@ impl Value {
             let reason = format!("{bytes} bytes at {:#x} for a value", self.address);
             return Err(Failure::new(Status::ILLEGAL_ADDRESS, reason));
         }
+        // It is written here, or by somebody who is waited for.
+        driver()?.memory.initialise(self.address, bytes)?;
         Ok(access(span.as_mut_ptr()))
     }
 
@@ -101,7 +103,9 @@ impl Value {
                 true => AtomicU64::from_ptr(at.cast()).store(self.value, Ordering::Release),
                 false => AtomicU32::from_ptr(at.cast()).store(self.value as u32, Ordering::Release),
             }
-        })
+        })?;
+        let bytes = if self.is_wide { 8 } else { 4 };
+        Ok(driver()?.memory.initialise(self.address, bytes)?)
     }
 }
 

@@ -12,6 +12,7 @@ use crate::context::lock;
 use crate::driver::driver;
 use crate::failure::{Failure, Result};
 use crate::handles::Handle;
+use crate::multicast::{self, Multicast};
 use crate::status::Status;
 
 /// Sizes and addresses are multiples of this.
@@ -51,6 +52,11 @@ impl Physical {
         self.bytes.origin()
     }
 
+    /// Its bytes.
+    pub fn host_bytes(&self) -> &impl HostBytes {
+        &self.bytes
+    }
+
     /// An open file that is the memory.
     ///
     /// # Errors
@@ -75,9 +81,33 @@ unsafe impl HostBytes for Mapped {
     }
 }
 
+/// What addresses can be mapped to.
+#[derive(Clone)]
+enum Target {
+    Physical(Arc<Physical>),
+    Multicast(Arc<Multicast>),
+}
+
+impl Target {
+    fn find(handle: Handle) -> Result<Self> {
+        let driver = driver()?;
+        match driver.multicasts.get(handle) {
+            Ok(object) => Ok(Target::Multicast(object)),
+            Err(_) => driver.physical.get(handle).map(Target::Physical),
+        }
+    }
+
+    fn len(&self) -> u64 {
+        match self {
+            Target::Physical(physical) => physical.len(),
+            Target::Multicast(object) => object.len(),
+        }
+    }
+}
+
 /// What a range of addresses is mapped to.
 struct Mapping {
-    physical: Arc<Physical>,
+    target: Target,
     handle: Handle,
     /// Kernels and copies may use it.
     is_accessible: bool,
@@ -132,26 +162,26 @@ impl Ranges {
         Ok(())
     }
 
-    /// Maps all of a physical memory.
+    /// Maps all of a physical memory or a multicast object.
     ///
     /// # Errors
     ///
     /// `INVALID_VALUE` unless the addresses are reserved and free and the sizes agree.
     pub fn map(&self, address: u64, bytes: u64, handle: Handle) -> Result<()> {
-        let physical = driver()?.physical.get(handle)?;
+        let target = Target::find(handle)?;
         let mut table = lock(&self.table);
         let end = address.saturating_add(bytes);
         let range = table.reserved.range(..=address).next_back();
         let is_reserved = range.is_some_and(|(start, length)| end <= start + length);
         let before = table.mapped.range(..end).next_back();
-        let is_used = before.is_some_and(|(start, it)| start + it.physical.len() > address);
+        let is_used = before.is_some_and(|(start, it)| start + it.target.len() > address);
         if !is_reserved || is_used || !address.is_multiple_of(GRANULARITY) {
             return refuse("ptr", "reserved addresses with nothing mapped", address, bytes);
         }
-        if bytes != physical.len() {
-            return Err(Failure::argument("size", format!("all {} bytes", physical.len()), bytes));
+        if bytes != target.len() {
+            return Err(Failure::argument("size", format!("all {} bytes", target.len()), bytes));
         }
-        table.mapped.insert(address, Mapping { physical, handle, is_accessible: false });
+        table.mapped.insert(address, Mapping { target, handle, is_accessible: false });
         Ok(())
     }
 
@@ -186,8 +216,18 @@ impl Ranges {
     pub fn find(&self, address: u64) -> Option<(Arc<Physical>, Handle, bool)> {
         let table = lock(&self.table);
         let (start, mapping) = table.mapped.range(..=address).next_back()?;
-        let is_inside = address < start + mapping.physical.len();
-        is_inside.then(|| (mapping.physical.clone(), mapping.handle, mapping.is_accessible))
+        let Target::Physical(physical) = &mapping.target else { return None };
+        let is_inside = address < start + physical.len();
+        is_inside.then(|| (physical.clone(), mapping.handle, mapping.is_accessible))
+    }
+
+    /// The physical memory that an address is mapped to, and the byte of it.
+    pub fn place(&self, address: u64) -> Option<(Arc<Physical>, u64)> {
+        let table = lock(&self.table);
+        let (start, mapping) = table.mapped.range(..=address).next_back()?;
+        let Target::Physical(physical) = &mapping.target else { return None };
+        let at = address - start;
+        (at < physical.len()).then(|| (physical.clone(), at))
     }
 }
 
@@ -199,7 +239,7 @@ impl Table {
         while at < end {
             let Some(mapping) = self.mapped.get(&at) else { break };
             starts.push(at);
-            at += mapping.physical.len();
+            at += mapping.target.len();
         }
         match at == end && bytes > 0 {
             true => Ok(starts),
@@ -212,9 +252,15 @@ impl Table {
             return Err(Status::INVALID_VALUE.into());
         };
         let memory = &driver()?.memory;
-        match (mapping.is_accessible, is_accessible) {
-            (false, true) => memory.map(start, Box::new(Mapped(mapping.physical.clone())))?,
-            (true, false) => memory.free(start)?,
+        match (&mapping.target, mapping.is_accessible, is_accessible) {
+            (Target::Physical(physical), false, true) => {
+                memory.map(start, Box::new(Mapped(physical.clone())))?;
+            }
+            (Target::Physical(_), true, false) => memory.free(start)?,
+            (Target::Multicast(object), false, true) => {
+                memory.map_replicas(start, Box::new(multicast::Mapped(object.clone())))?;
+            }
+            (Target::Multicast(_), true, false) => memory.unmap_replicas(start)?,
             _ => {}
         }
         mapping.is_accessible = is_accessible;

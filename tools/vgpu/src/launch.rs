@@ -68,6 +68,9 @@ pub struct Launch {
     /// Tensor cores add FP8 products as Hopper is reported to: aligned to the largest term of an
     /// instruction and cut 13 bits below it. Else in FP32.
     pub truncates_fp8: bool,
+    /// Host threads that clusters may be spread over, 0 for as many as the host has. Random runs,
+    /// runs with checks or counts, launches that overlap, and kernels that print stay on one.
+    pub host_threads: usize,
 }
 
 impl Default for Launch {
@@ -88,6 +91,7 @@ impl Default for Launch {
             counts: false,
             checks: None,
             truncates_fp8: false,
+            host_threads: 0,
         }
     }
 }
@@ -296,6 +300,7 @@ fn shape(kernel: &Kernel, launch: &Launch) -> Result<Shape, LaunchError> {
         asynchrony,
         checks,
         truncates_fp8: launch.truncates_fp8,
+        host_threads: launch.host_threads,
         counts: launch.counts,
         front: launch.front.clone(),
         dependents: launch.dependents.clone(),

@@ -20,7 +20,7 @@ pub use checks::{Checks, ChecksError};
 pub use counts::{Bulk, Bytes, Counts, Tally};
 pub use fault::{Fault, FaultKind, Place, Related};
 pub use launch::{Image, Launch, LaunchError, MAX_SHARED_BYTES, Report, blocks_per_sm};
-pub use memory::{HostBytes, MAX_DEVICES, Memory, MemoryError, Span};
+pub use memory::{HostBytes, MAX_DEVICES, Memory, MemoryError, Replicas, Span};
 pub use overlap::{Dependents, GridEnd};
 pub use program::{Kernel, LoadError, Param, Program, Survey, Unsupported};
 pub use tensor_map::{Swizzle, TENSOR_MAP_BYTES, TensorMap, TensorMapError, TensorType};

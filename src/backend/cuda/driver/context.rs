@@ -25,16 +25,22 @@ unsafe impl Send for Context {}
 // SAFETY: as above.
 unsafe impl Sync for Context {}
 
+/// Devices that the driver offers.
+pub fn num_devices() -> Result<usize> {
+    open_library()?;
+    let num_devices = call(OP, "cuDeviceGetCount", result::device::get_count())?;
+    Ok(usize::try_from(num_devices).unwrap_or(0))
+}
+
 impl Context {
     /// The primary context of device `ordinal`.
     pub fn primary(ordinal: usize) -> Result<Arc<Self>> {
-        open_library()?;
-        let num_devices = call(OP, "cuDeviceGetCount", result::device::get_count())?;
-        let ordinal = c_int::try_from(ordinal).unwrap_or(c_int::MAX);
+        let num_devices = num_devices()?;
         if ordinal >= num_devices {
             let expected = format!("less than {num_devices} (devices)");
             return Err(Error::value(OP, "ordinal", expected, ordinal));
         }
+        let ordinal = c_int::try_from(ordinal).unwrap_or(c_int::MAX);
         let device = call(OP, "cuDeviceGet", result::device::get(ordinal))?;
         // SAFETY: the device was given by the driver.
         let answer = unsafe { result::primary_ctx::retain(device) };

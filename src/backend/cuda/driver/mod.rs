@@ -20,7 +20,7 @@ use cudarc::driver::sys::CUresult;
 
 use crate::error::{Error, Result};
 
-pub(super) use context::Context;
+pub(super) use context::{Context, num_devices};
 pub use event::CudaEvent;
 pub use graph::CudaGraph;
 pub use ipc::{IpcBuffer, IpcHandle};

@@ -105,11 +105,11 @@ impl Output {
         Self::parts(out, layout)
     }
 
-    /// One matrix of a stack, added to.
-    pub fn accumulating(d: &mut TensorMut<'_, Cuda, f32, 3>, group: usize) -> Self {
-        let ([_, m, n], strides) = (d.shape(), d.layout().strides());
-        let layout = Layout::with_strides([1, m, n], strides);
-        let data = d.as_mut_ptr().wrapping_add(group * strides[0]).cast();
+    /// Matrix of a stack of FP32 that starts at element `first`, added to.
+    pub fn added(d: &mut TensorMut<'_, Cuda, f32, 3>, first: usize) -> Self {
+        let ([_, m, n], [_, row, column]) = (d.shape(), d.layout().strides());
+        let layout = Layout::with_strides([1, m, n], [m * row, row, column]);
+        let data = d.as_mut_ptr().wrapping_add(first).cast();
         Self { data, layout, dtype: Dtype::F32, kind: abi::GemmOut::F32Accumulate }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use moekit::backend::SimdLevel;
+use moekit::backend::cuda::Cuda;
 use moekit::comm::WorldOptions;
 use moekit::moe::tokens::{TextSplit, TokenSource};
 use moekit::moe::{RecvLayout, Reduce};
@@ -38,6 +39,14 @@ pub struct MoeArgs {
     /// Shape of a generated layer; with --checkpoint, --seed is that of the tokens alone
     #[command(flatten)]
     pub shape: ShapeArgs,
+
+    /// Where the layer runs
+    #[arg(long, value_enum, default_value_t = BackendArg::Cpu)]
+    pub backend: BackendArg,
+
+    /// CUDA device of the first rank; each further rank takes the next one, and after the last the first
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub device: usize,
 
     /// How ranks run
     #[arg(long, value_enum, default_value_t = WorldArg::Threads)]
@@ -88,7 +97,7 @@ pub struct MoeArgs {
     pub check_tokens: usize,
 
     /// Processor instructions to use. Default: the best there are
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, conflicts_with = "device")]
     pub simd: Option<SimdArg>,
 
     /// Seconds that a rank waits for another before it gives up
@@ -97,6 +106,15 @@ pub struct MoeArgs {
 
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+/// Where the layer runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BackendArg {
+    /// This processor
+    Cpu,
+    /// CUDA devices; tokens travel between ranks through the host's memory
+    Cuda,
 }
 
 /// How ranks run.
@@ -147,7 +165,7 @@ pub enum SimdArg {
 }
 
 impl MoeArgs {
-    /// The backend.
+    /// The processor.
     pub fn cpu(&self) -> Result<Cpu> {
         match self.simd {
             None => Ok(Cpu::new()),
@@ -155,6 +173,16 @@ impl MoeArgs {
             Some(SimdArg::Avx2) => Cpu::with_simd(SimdLevel::Avx2),
             Some(SimdArg::Portable) => Cpu::with_simd(SimdLevel::Portable),
         }
+    }
+
+    /// A rank's CUDA device.
+    pub fn cuda(&self, rank_idx: usize) -> Result<Cuda> {
+        let num_devices = Cuda::num_devices()?;
+        if self.device >= num_devices {
+            let expected = format!("less than {num_devices}, the devices that there are");
+            return Err(Error::value("moekit moe", "--device", expected, self.device));
+        }
+        Cuda::new((self.device + rank_idx) % num_devices)
     }
 
     /// How the ranks wait and group.

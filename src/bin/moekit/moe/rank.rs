@@ -9,14 +9,14 @@ use moekit::moe::weights::{ExpertMatrices, MoeWeights};
 use moekit::moe::{ExpertMap, LayerOptions, MoeLayer, Stage, WireFormat};
 use moekit::num::{align, bf16, ceil_div};
 use moekit::tensor::Tensor;
-use moekit::{Backend, Cpu, Result};
+use moekit::{Backend, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::args::MoeArgs;
+use super::args::{BackendArg, MoeArgs};
 use super::model::Model;
 use super::reference::{Errors, Reference};
-use super::report::Report;
+use super::report::{Machine, Report};
 use crate::checkpoint::DtypeArg;
 
 const OP: &str = "moekit moe";
@@ -50,15 +50,35 @@ impl RankReport {
 
 /// Runs one rank; collective. The first rank gets the report.
 pub fn run(args: &MoeArgs, model: &Model, world: &World) -> Result<Option<Report>> {
-    let backend = args.cpu()?;
-    let weights = load(args, model, world, &backend)?;
+    match args.backend {
+        BackendArg::Cpu => {
+            let cpu = args.cpu()?;
+            let simd = cpu.simd().to_string();
+            run_on(&cpu, args, model, world, || Machine::processor(simd))
+        }
+        BackendArg::Cuda => {
+            let cuda = args.cuda(world.rank_idx())?;
+            let name = cuda.device_name()?;
+            run_on(&cuda, args, model, world, || Machine::device(name))
+        }
+    }
+}
+
+fn run_on<B: Backend>(
+    backend: &B,
+    args: &MoeArgs,
+    model: &Model,
+    world: &World,
+    machine: impl FnOnce() -> Machine,
+) -> Result<Option<Report>> {
+    let weights = load(args, model, world, backend)?;
     let (format, weight_bytes) = (format_of(&weights), weights.num_bytes());
-    let mut run = Run::new(args, model, world, &backend, weights)?;
+    let mut run = Run::new(args, model, world, backend, weights)?;
     let x = run.hidden_states(&model.tokens)?;
     let steps = run.steps(args, world, &x)?;
-    let out = run.out.to_host(&backend)?;
+    let out = run.out.to_host(backend)?;
 
-    let reference = Reference { args, model, backend: &backend, format };
+    let reference = Reference { args, model, backend: &args.cpu()?, format };
     let report = RankReport {
         num_tokens: run.num_tokens,
         stage_us: steps.iter().map(|step| stage_us(step)).collect(),
@@ -78,7 +98,7 @@ pub fn run(args: &MoeArgs, model: &Model, world: &World) -> Result<Option<Report
         .map(|bytes| serde_json::from_slice(bytes))
         .collect::<Result<_, _>>()
         .map_err(|error| moekit::Error::io(OP, "report", error.into()))?;
-    Ok(Some(Report::new(args, model, world, &backend, format, &ranks)))
+    Ok(Some(Report::new(args, model, world, machine(), format, &ranks)))
 }
 
 /// Physical experts of all ranks: every logical one once, then unused ones where ranks do not divide them.
@@ -88,7 +108,12 @@ fn placement(model: &Model, num_ranks: usize) -> Vec<i32> {
     (0..num_experts as i32).chain(std::iter::repeat(-1)).take(num_physical).collect()
 }
 
-fn load(args: &MoeArgs, model: &Model, world: &World, backend: &Cpu) -> Result<MoeWeights<Cpu>> {
+fn load<B: Backend>(
+    args: &MoeArgs,
+    model: &Model,
+    world: &World,
+    backend: &B,
+) -> Result<MoeWeights<B>> {
     let spinner = args.output.bar(0, "{spinner} load weights {elapsed}");
     spinner.enable_steady_tick(Duration::from_millis(100));
     let placement = placement(model, world.num_ranks());
@@ -106,31 +131,31 @@ fn load(args: &MoeArgs, model: &Model, world: &World, backend: &Cpu) -> Result<M
     weights
 }
 
-fn format_of(weights: &MoeWeights<Cpu>) -> WireFormat {
+fn format_of<B: Backend>(weights: &MoeWeights<B>) -> WireFormat {
     match weights.routed.gate_up {
         ExpertMatrices::Fp8(_) => WireFormat::Fp8,
         ExpertMatrices::Bf16(_) => WireFormat::Bf16,
     }
 }
 
-struct Run<'a> {
-    backend: &'a Cpu,
-    layer: MoeLayer<Cpu>,
-    stream: <Cpu as Backend>::Stream,
+struct Run<'a, B: Backend> {
+    backend: &'a B,
+    layer: MoeLayer<B>,
+    stream: B::Stream,
     /// Position of this rank's first token among all.
     first_token_idx: usize,
     num_tokens: usize,
     hidden: usize,
-    out: Tensor<Cpu, bf16, 2>,
+    out: Tensor<B, bf16, 2>,
 }
 
-impl<'a> Run<'a> {
+impl<'a, B: Backend> Run<'a, B> {
     fn new(
         args: &MoeArgs,
         model: &Model,
         world: &World,
-        backend: &'a Cpu,
-        weights: MoeWeights<Cpu>,
+        backend: &'a B,
+        weights: MoeWeights<B>,
     ) -> Result<Self> {
         let (rank_idx, num_ranks) = (world.rank_idx(), world.num_ranks());
         let map = ExpertMap::new(&placement(model, num_ranks), model.config.gate.num_experts)?;
@@ -154,7 +179,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    fn hidden_states(&self, tokens: &TokenSource) -> Result<Tensor<Cpu, bf16, 2>> {
+    fn hidden_states(&self, tokens: &TokenSource) -> Result<Tensor<B, bf16, 2>> {
         let mut x = vec![bf16::ZERO; self.num_tokens * self.hidden];
         tokens.hidden_states(self.first_token_idx, self.hidden, &mut x);
         Tensor::from_host(self.backend, &x, [self.num_tokens, self.hidden])
@@ -165,7 +190,7 @@ impl<'a> Run<'a> {
         &mut self,
         args: &MoeArgs,
         world: &World,
-        x: &Tensor<Cpu, bf16, 2>,
+        x: &Tensor<B, bf16, 2>,
     ) -> Result<Vec<Vec<(Stage, Duration)>>> {
         let is_first = world.rank_idx() == 0;
         tracing::info!(rank_idx = world.rank_idx(), pid = std::process::id(), "the steps begin");

@@ -6,11 +6,10 @@ use moekit::backend::Limits;
 use moekit::comm::World;
 use moekit::cost::Cost;
 use moekit::moe::{Stage, WireFormat};
-use moekit::{Backend, Cpu};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::args::{LayoutArg, MoeArgs, ReduceArg, WorldArg};
+use super::args::{BackendArg, LayoutArg, MoeArgs, ReduceArg, WorldArg};
 use super::model::Model;
 use super::rank::RankReport;
 use super::reference::{Errors, Squares};
@@ -20,7 +19,8 @@ use crate::output::num_cores;
 #[derive(Debug, Serialize)]
 pub struct Report {
     pub backend: &'static str,
-    pub simd: String,
+    #[serde(flatten)]
+    pub machine: Machine,
     pub world: &'static str,
     pub num_ranks: usize,
     pub num_nodes: usize,
@@ -28,7 +28,6 @@ pub struct Report {
     pub num_tokens: usize,
     /// Bytes of all ranks' weights.
     pub weight_bytes: usize,
-    pub limits: Limits,
     /// Of the fastest step.
     pub stages: Vec<StageReport>,
     /// Time of the fastest step: that of its slowest rank.
@@ -44,6 +43,29 @@ pub struct Report {
     pub num_undecided_tokens: usize,
     /// SHA-256 of the output's bits in token order.
     pub output_digest: String,
+}
+
+/// What the layer ran on.
+#[derive(Debug, Serialize)]
+pub struct Machine {
+    /// The processor's instructions.
+    pub simd: Option<String>,
+    /// The first rank's CUDA device.
+    pub device: Option<String>,
+    /// The processor's, measured here.
+    pub limits: Option<Limits>,
+}
+
+impl Machine {
+    /// This processor, whose limits it measures.
+    pub fn processor(simd: String) -> Self {
+        Self { simd: Some(simd), device: None, limits: Some(machine_limits()) }
+    }
+
+    /// A CUDA device.
+    pub fn device(name: String) -> Self {
+        Self { simd: None, device: Some(name), limits: None }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -73,8 +95,8 @@ pub struct StageReport {
     pub bytes: u64,
     pub gflop_per_s: f64,
     pub gb_per_s: f64,
-    /// The time that the limits allow, over `time_us`: 1 = at the limit.
-    pub x_of_limit: f64,
+    /// The time that the limits allow, over `time_us`: 1 = at the limit; none without limits.
+    pub x_of_limit: Option<f64>,
 }
 
 /// Where the tokens went.
@@ -94,13 +116,12 @@ impl Report {
         args: &MoeArgs,
         model: &Model,
         world: &World,
-        backend: &Cpu,
+        machine: Machine,
         format: WireFormat,
         ranks: &[RankReport],
     ) -> Self {
-        let limits = machine_limits();
         let (step_idx, total_us) = fastest_step(ranks);
-        let stages = stages(model, format, ranks, step_idx, &limits);
+        let stages = stages(model, format, ranks, step_idx, machine.limits.as_ref());
         let errors = ranks.iter().filter_map(|rank| rank.errors).reduce(Errors::merge);
         let errors = errors.unwrap_or_default();
         let relative_error =
@@ -108,8 +129,11 @@ impl Report {
         let mut digest = Sha256::new();
         ranks.iter().flat_map(|rank| &rank.token_digests).for_each(|token| digest.update(token));
         Self {
-            backend: backend.name(),
-            simd: backend.simd().to_string(),
+            backend: match args.backend {
+                BackendArg::Cpu => "cpu",
+                BackendArg::Cuda => "cuda",
+            },
+            machine,
             world: match args.world {
                 WorldArg::Threads => "threads",
                 WorldArg::Mpi => "mpi",
@@ -119,7 +143,6 @@ impl Report {
             layer: LayerShape::new(args, model, format),
             num_tokens: args.num_tokens,
             weight_bytes: ranks.iter().map(|rank| rank.weight_bytes).sum(),
-            limits,
             stages,
             total_us,
             tokens_per_s: args.num_tokens as f64 / (total_us / 1e6),
@@ -180,7 +203,7 @@ fn stages(
     format: WireFormat,
     ranks: &[RankReport],
     step_idx: usize,
-    limits: &Limits,
+    limits: Option<&Limits>,
 ) -> Vec<StageReport> {
     let times: Vec<&[f64]> = ranks.iter().map(|rank| &rank.stage_us[step_idx][..]).collect();
     let shares = shares(&times);
@@ -222,10 +245,17 @@ fn shares(times: &[&[f64]]) -> Vec<f64> {
 }
 
 impl StageReport {
-    fn new(name: &'static str, [time_us, rank_us]: [f64; 2], cost: Cost, limits: &Limits) -> Self {
+    fn new(
+        name: &'static str,
+        [time_us, rank_us]: [f64; 2],
+        cost: Cost,
+        limits: Option<&Limits>,
+    ) -> Self {
         let (gflops, gigabytes) = (cost.flops() as f64 / 1e9, cost.hbm_bytes as f64 / 1e9);
         let seconds = time_us / 1e6;
-        let floor = (gflops / limits.fma_gflop_per_s).max(gigabytes / limits.memcpy_gb_per_s);
+        let floor = |limits: &Limits| {
+            (gflops / limits.fma_gflop_per_s).max(gigabytes / limits.memcpy_gb_per_s)
+        };
         Self {
             name,
             time_us,
@@ -234,7 +264,7 @@ impl StageReport {
             bytes: cost.hbm_bytes,
             gflop_per_s: gflops / seconds,
             gb_per_s: gigabytes / seconds,
-            x_of_limit: floor / seconds,
+            x_of_limit: limits.map(|limits| floor(limits) / seconds),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The report as text.
 
-use super::report::{Load, Report};
+use super::report::{Load, Machine, Report};
 
 /// Lays the report out for a reader.
 pub fn text(report: &Report) -> String {
@@ -8,7 +8,7 @@ pub fn text(report: &Report) -> String {
 }
 
 fn header(report: &Report) -> String {
-    let Report { layer, limits, .. } = report;
+    let Report { layer, .. } = report;
     let nodes = if report.num_nodes > 1 {
         format!(" on {} nodes", report.num_nodes)
     } else {
@@ -16,8 +16,7 @@ fn header(report: &Report) -> String {
     };
     format!(
         "layer {}: {} experts of {} x {}, {} per token, {} shared; {}, {} layout, reduce by {}\n\
-         {} tokens over {} {} ({}){nodes}; {} backend, {}, {} threads\n\
-         limits measured here: FP32 FMA {:.0} GFLOP/s, memcpy {:.1} GB/s, read {:.1} GB/s\n",
+         {} tokens over {} {} ({}){nodes}; {} backend, {}\n",
         layer.layer_idx,
         layer.num_experts,
         layer.hidden,
@@ -32,11 +31,24 @@ fn header(report: &Report) -> String {
         if report.num_ranks == 1 { "rank" } else { "ranks" },
         report.world,
         report.backend,
-        report.simd,
-        limits.num_threads,
-        limits.fma_gflop_per_s,
-        limits.memcpy_gb_per_s,
-        limits.read_gb_per_s,
+        machine(&report.machine),
+    )
+}
+
+fn machine(machine: &Machine) -> String {
+    let name = machine.simd.as_ref().or(machine.device.as_ref()).map_or("", String::as_str);
+    machine.limits.as_ref().map_or_else(
+        || name.to_owned(),
+        |limits| {
+            format!(
+                "{name}, {} threads\n\
+                 limits measured here: FP32 FMA {:.0} GFLOP/s, memcpy {:.1} GB/s, read {:.1} GB/s",
+                limits.num_threads,
+                limits.fma_gflop_per_s,
+                limits.memcpy_gb_per_s,
+                limits.read_gb_per_s,
+            )
+        },
     )
 }
 
@@ -48,14 +60,14 @@ fn stages(report: &Report) -> String {
     for stage in &report.stages {
         let gflop_per_s =
             if stage.flops == 0 { "-".to_owned() } else { format!("{:.1}", stage.gflop_per_s) };
+        let x_of_limit = stage.x_of_limit.map_or("-".to_owned(), |x| format!("{x:.2}"));
         text += &format!(
-            "{:<14} {:>10.3} {:>6.1} {:>10.2} {:>8.2} {gflop_per_s:>9} {:>10.2}\n",
+            "{:<14} {:>10.3} {:>6.1} {:>10.2} {:>8.2} {gflop_per_s:>9} {x_of_limit:>10}\n",
             stage.name,
             stage.time_us / 1e3,
             100.0 * stage.time_us / report.total_us,
             stage.bytes as f64 / 1e6,
             stage.gb_per_s,
-            stage.x_of_limit,
         );
     }
     let tokens_per_s = report.tokens_per_s;

@@ -156,7 +156,7 @@ unsafe fn launch(
     extra: *const *const c_void,
 ) -> Result<()> {
     let context = usable()?;
-    let function = driver()?.functions.get(function)?;
+    let function = driver()?.function(function)?;
     let stream = stream_of(stream)?;
     if stream.context != function.module.context {
         let reason = "the stream and the kernel belong to different contexts";

@@ -29,11 +29,7 @@ api! {
     /// Loads a module from a file.
     fn cuModuleLoad(module: *mut Handle, path: *const c_char) {
         // SAFETY: the caller's string.
-        let path = unsafe { text(path, "fname") }?;
-        let mut image = std::fs::read(path).map_err(|error| {
-            Failure::new(Status::FILE_NOT_FOUND, format!("{path}: {error}"))
-        })?;
-        image.push(0);
+        let image = read_image(unsafe { text(path, "fname") }?)?;
         // SAFETY: the image ends with a zero byte; the caller's pointer.
         unsafe { load_image(module, image.as_ptr().cast(), None) }?;
     }
@@ -133,21 +129,21 @@ api! {
 
     /// The kernel's module.
     fn cuFuncGetModule(module: *mut Handle, handle: Handle) {
-        let found = driver()?.functions.get(handle)?.module_handle;
+        let found = driver()?.function(handle)?.module_handle;
         // SAFETY: the caller's pointer.
         unsafe { put(module, "hmod", found) }?;
     }
 
     /// The kernel's name, valid as long as the module.
     fn cuFuncGetName(name: *mut *const c_char, handle: Handle) {
-        let found = driver()?.functions.get(handle)?;
+        let found = driver()?.function(handle)?;
         // SAFETY: the caller's pointer.
         unsafe { put(name, "name", CStr::as_ptr(&found.c_name)) }?;
     }
 
     /// Offset and size of a parameter.
     fn cuFuncGetParamInfo(handle: Handle, index: usize, offset: *mut usize, size: *mut usize) {
-        let found = driver()?.functions.get(handle)?;
+        let found = driver()?.function(handle)?;
         let params = found.kernel()?.params();
         let refuse = || Failure::argument("paramIndex", format!("below {}", params.len()), index);
         let param = params.get(index).ok_or_else(refuse)?;
@@ -161,19 +157,19 @@ api! {
 
     /// Kernels are loaded with their module.
     fn cuFuncIsLoaded(state: *mut c_uint, handle: Handle) {
-        driver()?.functions.get(handle)?;
+        driver()?.function(handle)?;
         // SAFETY: the caller's pointer.
         unsafe { put(state, "state", 1) }?;
     }
 
     /// Kernels are loaded with their module.
     fn cuFuncLoad(handle: Handle) {
-        driver()?.functions.get(handle)?;
+        driver()?.function(handle)?;
     }
 
     /// An attribute of a kernel.
     fn cuFuncGetAttribute(value: *mut c_int, attribute: c_uint, handle: Handle) {
-        let found = attribute_of(&*driver()?.functions.get(handle)?, attribute)?;
+        let found = attribute_of(&*driver()?.function(handle)?, attribute)?;
         // SAFETY: the caller's pointer.
         unsafe { put(value, "pi", found) }?;
     }
@@ -181,13 +177,21 @@ api! {
     /// Sets an attribute of a kernel.
     fn cuFuncSetAttribute(handle: Handle, attribute: c_uint, value: c_int) {
         usable()?;
-        set_attribute(&*driver()?.functions.get(handle)?, attribute, value)?;
+        set_attribute(&*driver()?.function(handle)?, attribute, value)?;
     }
 
     /// A preference without effect.
     fn cuFuncSetCacheConfig(handle: Handle, _config: c_uint) {
-        driver()?.functions.get(handle)?;
+        driver()?.function(handle)?;
     }
+}
+
+/// A file with a zero byte at its end.
+pub(super) fn read_image(path: &str) -> Result<Vec<u8>> {
+    let mut image = std::fs::read(path)
+        .map_err(|error| Failure::new(Status::FILE_NOT_FOUND, format!("{path}: {error}")))?;
+    image.push(0);
+    Ok(image)
 }
 
 /// Where the caller wants to read why a module was not loaded.
@@ -279,7 +283,7 @@ unsafe fn load_image(module: *mut Handle, image: *const c_void, log: Option<Log>
 /// # Safety
 ///
 /// A string that ends with a zero byte, or a binary of at least four bytes.
-unsafe fn ptx_of<'a>(image: *const c_void) -> Result<&'a str> {
+pub(super) unsafe fn ptx_of<'a>(image: *const c_void) -> Result<&'a str> {
     // SAFETY: text of fewer than four bytes stops the comparison at its zero byte.
     let starts_with =
         |magic: [u8; 4]| unsafe { (0..4).all(|i| *image.cast::<u8>().add(i) == magic[i]) };
@@ -297,7 +301,7 @@ unsafe fn ptx_of<'a>(image: *const c_void) -> Result<&'a str> {
 /// Compute capability 9.0 and PTX of it.
 const BINARY_VERSION: c_int = 90;
 
-fn attribute_of(function: &Function, attribute: u32) -> Result<c_int> {
+pub(super) fn attribute_of(function: &Function, attribute: u32) -> Result<c_int> {
     let kernel = function.kernel()?;
     Ok(match attribute {
         0 => kernel.max_threads() as c_int,
@@ -322,7 +326,7 @@ fn attribute_of(function: &Function, attribute: u32) -> Result<c_int> {
     })
 }
 
-fn set_attribute(function: &Function, attribute: u32, value: c_int) -> Result<()> {
+pub(super) fn set_attribute(function: &Function, attribute: u32, value: c_int) -> Result<()> {
     match attribute {
         8 => {
             let most = MAX_SHARED_BYTES - function.kernel()?.static_shared_bytes();

@@ -50,7 +50,7 @@ api! {
         dynamic_bytes: usize,
         limit: c_int,
     ) {
-        let function = driver()?.functions.get(function)?;
+        let function = driver()?.function(function)?;
         let kernel = function.kernel()?;
         let most = match u32::try_from(limit) {
             Ok(limit) if limit > 0 => limit.min(kernel.max_threads()),
@@ -84,7 +84,7 @@ api! {
         let wanted = u32::try_from(num_blocks).ok().filter(|num| *num > 0);
         let wanted = wanted.ok_or_else(|| Failure::argument("numBlocks", "at least 1", num_blocks))?;
         let threads = threads(block_size)?;
-        let function = driver()?.functions.get(function)?;
+        let function = driver()?.function(function)?;
         let kernel = function.kernel()?;
         let fits = |bytes: u32| blocks_per_sm(kernel, threads, bytes) >= wanted;
         let most = MAX_SHARED_BYTES - kernel.static_shared_bytes();
@@ -103,7 +103,7 @@ api! {
         function: Handle,
         config: *const LaunchConfig,
     ) {
-        let function = driver()?.functions.get(function)?;
+        let function = driver()?.function(function)?;
         // SAFETY: the caller's structure of numbers and pointers.
         let config = unsafe { get(config, "config") }?;
         let threads = config.block.iter().product();
@@ -120,7 +120,7 @@ api! {
         function: Handle,
         config: *const LaunchConfig,
     ) {
-        let function = driver()?.functions.get(function)?;
+        let function = driver()?.function(function)?;
         // SAFETY: the caller's structure of numbers and pointers.
         let config = unsafe { get(config, "config") }?;
         // SAFETY: its array.
@@ -143,7 +143,7 @@ fn threads(block_size: c_int) -> Result<u32> {
 
 fn blocks(function: Handle, block_size: c_int, dynamic_bytes: usize) -> Result<c_int> {
     let threads = threads(block_size)?;
-    let function = driver()?.functions.get(function)?;
+    let function = driver()?.function(function)?;
     let bytes = u32::try_from(dynamic_bytes).unwrap_or(u32::MAX);
     Ok(int(blocks_per_sm(function.kernel()?, threads, bytes)))
 }

@@ -61,7 +61,10 @@ api! {
 
     /// Gives physical memory back; what is mapped stays.
     fn cuMemRelease(handle: u64) {
-        driver()?.physical.remove(handle as Handle)?;
+        let driver = driver()?;
+        if driver.multicasts.remove(handle as Handle).is_err() {
+            driver.physical.remove(handle as Handle)?;
+        }
     }
 
     /// Addresses without memory. A wish for certain ones is not heard.

@@ -16,11 +16,11 @@ fn location(device: i32) -> sys::CUmemLocation {
     sys::CUmemLocation { type_: sys::CUmemLocationType::CU_MEM_LOCATION_TYPE_DEVICE, id: device }
 }
 
-fn prop(kind: Kind) -> sys::CUmemAllocationProp {
+fn prop(device: i32, kind: Kind) -> sys::CUmemAllocationProp {
     sys::CUmemAllocationProp {
         type_: sys::CUmemAllocationType::CU_MEM_ALLOCATION_TYPE_PINNED,
         requestedHandleTypes: kind,
-        location: location(0),
+        location: location(device),
         win32HandleMetaData: std::ptr::null_mut(),
         allocFlags: sys::CUmemAllocationProp_st__bindgen_ty_1 {
             compressionType: 0,
@@ -32,7 +32,12 @@ fn prop(kind: Kind) -> sys::CUmemAllocationProp {
 }
 
 fn create(size: usize, kind: Kind) -> Result<u64, CUresult> {
-    let (mut handle, prop) = (0, prop(kind));
+    create_on(0, size, kind)
+}
+
+/// Physical memory of a device.
+pub fn create_on(device: i32, size: usize, kind: Kind) -> Result<u64, CUresult> {
+    let (mut handle, prop) = (0, prop(device, kind));
     // SAFETY: live structures.
     match unsafe { sys::cuMemCreate(&mut handle, size, &prop, 0) } {
         OK => Ok(handle),
@@ -40,20 +45,22 @@ fn create(size: usize, kind: Kind) -> Result<u64, CUresult> {
     }
 }
 
-fn reserve(size: usize) -> u64 {
+/// Addresses without memory.
+pub fn reserve(size: usize) -> u64 {
     let mut start = 0;
     // SAFETY: a live pointer.
     assert_eq!(unsafe { sys::cuMemAddressReserve(&mut start, size, 0, 0, 0) }, OK);
     start
 }
 
-fn set_access(start: u64, size: usize, flags: sys::CUmemAccess_flags) -> CUresult {
+/// Lets a range be used, or not.
+pub fn set_access(start: u64, size: usize, flags: sys::CUmemAccess_flags) -> CUresult {
     let desc = sys::CUmemAccessDesc { location: location(0), flags };
     // SAFETY: a live structure.
     unsafe { sys::cuMemSetAccess(start, size, &desc, 1) }
 }
 
-const READ_WRITE: sys::CUmemAccess_flags =
+pub const READ_WRITE: sys::CUmemAccess_flags =
     sys::CUmemAccess_flags::CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
 const NONE: sys::CUmemAccess_flags = sys::CUmemAccess_flags::CU_MEM_ACCESS_FLAGS_PROT_NONE;
 

@@ -3,7 +3,7 @@
 use crate::checks::Checks;
 
 use super::clock::Seen;
-use super::shadow::{Cell, EVERY_LANE, Mark, Nature, Read, Sets, Shadow};
+use super::shadow::{Cell, EVERY_LANE, Mark, Nature, Part, Read, Sets, Shadow};
 
 /// What is wrong with two accesses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,8 @@ pub(crate) struct Access<'s> {
     /// Blocks have this many warps.
     pub warps: u16,
     pub checks: Checks,
+    /// All threads of the warp access what follows from an address on, `2^width` bytes each.
+    pub stripes: Option<(u64, u8)>,
     /// The earlier writes that were found in order last: cluster, slot and clock.
     pub in_order: (u32, u16, u32),
 }
@@ -53,28 +55,71 @@ impl Access<'_> {
         address: u64,
         bytes: u64,
     ) -> Result<(), Conflict> {
-        if self.writes {
-            shadow.visit(address, bytes, true, |cell, sets| self.write(cell, sets))
-        } else {
-            shadow.visit(address, bytes, false, |cell, sets| self.read(cell, sets))
+        match (self.writes, self.stripes) {
+            (true, None) => {
+                shadow.visit(address, bytes, true, |cell, sets, part| self.write(cell, sets, part))
+            }
+            (false, None) => {
+                shadow.visit(address, bytes, false, |cell, sets, part| self.read(cell, sets, part))
+            }
+            (true, Some(stripes)) => shadow.visit(address, bytes, true, |cell, sets, part| {
+                self.take_stripe(stripes, part);
+                self.write(cell, sets, part)
+            }),
+            (false, Some(stripes)) => shadow.visit(address, bytes, false, |cell, sets, part| {
+                self.take_stripe(stripes, part);
+                self.read(cell, sets, part)
+            }),
         }
     }
 
+    /// Becomes the access of the threads that a part of the stripes belongs to.
     #[inline(always)]
-    fn read(&mut self, cell: &mut Cell, sets: &mut Sets) -> Result<(), Conflict> {
-        self.after_write(&cell.write)?;
+    fn take_stripe(&mut self, (start, width): (u64, u8), part: Part) {
+        self.mark.lane = ((part.at - start) >> width) as u8;
+        if part.bytes > 1 << width {
+            self.mark.stripe = width + 1;
+            self.lanes = self.mark.lanes(part.bytes);
+            self.own = 0;
+        } else {
+            self.mark.stripe = 0;
+            self.lanes = 1 << self.mark.lane;
+            self.own = self.lanes;
+        }
+    }
+
+    /// The threads of a mark, each of which accesses the same bytes now.
+    #[inline(always)]
+    fn is_same_stripe(&self, mark: &Mark) -> bool {
+        mark.stripe != 0
+            && mark.stripe == self.mark.stripe
+            && mark.lane == self.mark.lane
+            && self.is_mine(mark)
+    }
+
+    #[inline(always)]
+    fn read(&mut self, cell: &mut Cell, sets: &mut Sets, part: Part) -> Result<(), Conflict> {
+        self.after_write(&cell.write, part)?;
         let new = Read { mark: self.mark, lanes: self.lanes };
         let old = &mut cell.read;
         let is_same = old.mark.clock == self.mark.clock
             && old.mark.slot == self.mark.slot
             && old.mark.cluster == self.mark.cluster
             && old.mark.nature == self.mark.nature;
-        if is_same {
-            old.lanes |= self.lanes;
-            return Ok(());
+        if is_same && old.mark.stripe == self.mark.stripe {
+            if self.mark.stripe == 0 {
+                old.lanes |= self.lanes;
+                return Ok(());
+            }
+            if old.mark.lane == self.mark.lane {
+                return Ok(());
+            }
         }
-        let lanes = old.lanes;
-        if old.mark.clock == 0 || (lanes & !self.lanes == 0 && self.is_mine(&old.mark)) {
+        let is_covered = match self.mark.stripe {
+            0 => old.lanes & !self.lanes == 0 && self.is_mine(&old.mark),
+            _ => self.is_same_stripe(&old.mark),
+        };
+        if old.mark.clock == 0 || is_covered {
             *old = new;
         } else if cell.reads(sets).all(|read| self.knows(&read.mark, read.lanes)) {
             cell.set_read(new, sets);
@@ -85,8 +130,8 @@ impl Access<'_> {
     }
 
     #[inline(always)]
-    fn write(&mut self, cell: &mut Cell, sets: &mut Sets) -> Result<(), Conflict> {
-        self.after_write(&cell.write)?;
+    fn write(&mut self, cell: &mut Cell, sets: &mut Sets, part: Part) -> Result<(), Conflict> {
+        self.after_write(&cell.write, part)?;
         if cell.read.mark.clock != 0 && self.checks.contains(Checks::RACES) {
             self.after_reads(cell, sets)?;
         }
@@ -95,16 +140,22 @@ impl Access<'_> {
     }
 
     #[inline(always)]
-    fn after_write(&mut self, earlier: &Mark) -> Result<(), Conflict> {
+    fn after_write(&mut self, earlier: &Mark, part: Part) -> Result<(), Conflict> {
         let key = (earlier.cluster, earlier.slot, earlier.clock);
         if earlier.clock == 0 || (key == self.in_order && earlier.nature == Nature::Weak) {
             return Ok(());
         }
-        self.after_unknown_write(earlier)
+        if earlier.nature == Nature::Weak
+            && self.mark.nature == Nature::Weak
+            && self.is_same_stripe(earlier)
+        {
+            return Ok(());
+        }
+        self.after_unknown_write(earlier, part)
     }
 
-    fn after_unknown_write(&mut self, earlier: &Mark) -> Result<(), Conflict> {
-        let lanes = earlier.lanes();
+    fn after_unknown_write(&mut self, earlier: &Mark, part: Part) -> Result<(), Conflict> {
+        let lanes = earlier.lanes(part.bytes);
         let conflict = |wrong| {
             let earlier = *earlier;
             Err(Conflict { wrong, earlier, earlier_writes: true, lane: earlier.lane })
@@ -122,7 +173,7 @@ impl Access<'_> {
             if self.checks.contains(Checks::PROXIES) && knows && !self.is_fenced(earlier, lanes) {
                 return conflict(Wrong::Unfenced);
             }
-        } else if self.knows(earlier, u32::MAX) {
+        } else if self.covers(earlier, u32::MAX) {
             self.in_order = (earlier.cluster, earlier.slot, earlier.clock);
         }
         Ok(())
@@ -156,14 +207,23 @@ impl Access<'_> {
     #[inline(always)]
     fn knows(&self, mark: &Mark, lanes: u32) -> bool {
         let is_mine = self.is_mine(mark);
-        let others = if is_mine { lanes & !self.own } else { lanes };
-        if others == 0 || (is_mine && mark.lane == EVERY_LANE) {
+        if self.is_same_stripe(mark) {
             return true;
         }
+        let others = if is_mine { lanes & !self.own } else { lanes };
+        // What all wrote together each of them may read, but not change alone.
+        others == 0
+            || (is_mine && mark.lane == EVERY_LANE && !self.writes)
+            || self.covers(mark, others)
+    }
+
+    /// The thread has heard of what some threads of an agent did at a mark.
+    #[inline(always)]
+    fn covers(&self, mark: &Mark, lanes: u32) -> bool {
         let clock = &self.seen.generic;
         match mark.cluster == self.mark.cluster {
-            true => clock.covers(mark.slot, others, mark.clock),
-            false => clock.covers_remote(mark.cluster, mark.slot, others, mark.clock),
+            true => clock.covers(mark.slot, lanes, mark.clock),
+            false => clock.covers_remote(mark.cluster, mark.slot, lanes, mark.clock),
         }
     }
 

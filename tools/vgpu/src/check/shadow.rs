@@ -63,6 +63,8 @@ pub(crate) struct Mark {
     pub warp: u16,
     /// [`EVERY_LANE`] if threads of the warp wrote the same together.
     pub lane: u8,
+    /// If not 0, `lane` has the cell's first bytes and each lane after it the next `2^(stripe - 1)`.
+    pub stripe: u8,
     pub nature: Nature,
 }
 
@@ -70,10 +72,24 @@ pub(crate) struct Mark {
 pub(crate) const EVERY_LANE: u8 = 32;
 
 impl Mark {
-    /// Threads whose access it is.
+    /// Threads whose access to a cell it is.
     #[inline(always)]
-    pub(crate) fn lanes(&self) -> u32 {
-        if self.lane == EVERY_LANE { u32::MAX } else { 1 << self.lane }
+    pub(crate) fn lanes(&self, bytes: u64) -> u32 {
+        match (self.lane, self.stripe) {
+            (EVERY_LANE, _) => u32::MAX,
+            (lane, 0) => 1 << lane,
+            (lane, stripe) => ((1 << (bytes >> (stripe - 1))) - 1) << lane,
+        }
+    }
+
+    /// The same for a part of the cell.
+    fn part(mut self, offset: u64, bytes: u64) -> Self {
+        if self.stripe != 0 {
+            let width = self.stripe - 1;
+            self.lane += (offset >> width) as u8;
+            self.stripe = if bytes > 1 << width { self.stripe } else { 0 };
+        }
+        self
     }
 }
 
@@ -82,6 +98,14 @@ impl Mark {
 pub(crate) struct Read {
     pub mark: Mark,
     pub lanes: u32,
+}
+
+impl Read {
+    fn part(self, offset: u64, bytes: u64) -> Self {
+        let mark = self.mark.part(offset, bytes);
+        let lanes = if self.mark.stripe == 0 { self.lanes } else { mark.lanes(bytes) };
+        Read { mark, lanes }
+    }
 }
 
 /// The accesses to bytes that were always accessed together.
@@ -187,26 +211,34 @@ impl Default for Shadow {
     }
 }
 
+/// A part of memory whose accesses are looked at: first byte and length.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part {
+    pub at: u64,
+    pub bytes: u64,
+}
+
 impl Shadow {
-    /// Calls `f` on the cells of a range, which are split where the range's ends need it.
+    /// Calls `f` on the cells of a range, which are split where the range's ends need it. If it `writes`,
+    /// parts that are written together become one.
     #[inline(always)]
     pub(crate) fn visit<E>(
         &mut self,
         address: u64,
         bytes: u64,
         writes: bool,
-        mut f: impl FnMut(&mut Cell, &mut Sets) -> Result<(), E>,
+        mut f: impl FnMut(&mut Cell, &mut Sets, Part) -> Result<(), E>,
     ) -> Result<(), E> {
         let (mut at, end) = (address, address + bytes);
         while at < end {
             let page = self.page(at / PAGE_BYTES);
             let cell = &mut self.pages[page][(at % PAGE_BYTES / CELL_BYTES) as usize];
-            let next = (at / CELL_BYTES + 1) * CELL_BYTES;
-            let stop = next.min(end);
-            if stop - at == CELL_BYTES {
-                self.parts.whole(cell, writes, &mut f)?;
+            let stop = ((at / CELL_BYTES + 1) * CELL_BYTES).min(end);
+            let part = Part { at, bytes: stop - at };
+            if part.bytes == CELL_BYTES && !cell.is_split {
+                f(cell, &mut self.parts.sets, part)?;
             } else {
-                self.parts.partly(cell, at % CELL_BYTES, stop - at, writes, &mut f)?;
+                self.parts.visit(cell, CELL_BYTES, part, writes, &mut f)?;
             }
             at = stop;
         }
@@ -231,14 +263,23 @@ impl Shadow {
 }
 
 impl Parts {
-    fn split(&mut self, cell: &mut Cell) -> u32 {
+    /// Place of a cell's four parts.
+    fn split(&mut self, cell: &mut Cell, bytes: u64) -> u32 {
         if cell.is_split {
             return cell.more;
         }
-        let mut four = [Cell { more: 0, ..*cell }; 4];
+        let size = bytes / 4;
+        let mut four = [Cell::default(); 4];
+        for (i, part) in (0..).zip(&mut four) {
+            part.write = cell.write.part(i * size, size);
+            part.read = cell.read.part(i * size, size);
+            if cell.more != 0 {
+                let mut readers = self.sets.all[cell.more as usize - 1];
+                readers.all.iter_mut().for_each(|read| *read = read.part(i * size, size));
+                part.more = self.sets.place(readers);
+            }
+        }
         if cell.more != 0 {
-            let readers = self.sets.all[cell.more as usize - 1];
-            four.iter_mut().for_each(|part| part.more = self.sets.place(readers));
             self.sets.free.push(cell.more);
         }
         cell.more = match self.free.pop() {
@@ -255,76 +296,40 @@ impl Parts {
         cell.more
     }
 
-    /// The whole of a cell; after a write its parts are one again.
-    #[inline(always)]
-    fn whole<E>(
+    /// A part of a cell of `size` bytes.
+    fn visit<E>(
         &mut self,
         cell: &mut Cell,
+        size: u64,
+        part: Part,
         writes: bool,
-        f: &mut impl FnMut(&mut Cell, &mut Sets) -> Result<(), E>,
+        f: &mut impl FnMut(&mut Cell, &mut Sets, Part) -> Result<(), E>,
     ) -> Result<(), E> {
-        if cell.is_split { self.joined(cell, writes, f) } else { f(cell, &mut self.sets) }
-    }
-
-    fn joined<E>(
-        &mut self,
-        cell: &mut Cell,
-        writes: bool,
-        f: &mut impl FnMut(&mut Cell, &mut Sets) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let at = cell.more;
-        let mut four = self.fours[at as usize];
-        for part in &mut four {
-            if part.is_split {
-                let inner = part.more;
-                let mut bytes = self.fours[inner as usize];
-                for byte in &mut bytes {
-                    f(byte, &mut self.sets)?;
-                }
-                self.fours[inner as usize] = bytes;
-                if writes {
-                    self.free.push(inner);
-                    *part = bytes[0];
-                }
+        if part.bytes == size && !cell.is_split {
+            return f(cell, &mut self.sets, part);
+        }
+        let four = self.split(cell, size);
+        let quarter = size / 4;
+        let (mut at, end) = (part.at, part.at + part.bytes);
+        while at < end {
+            let stop = ((at / quarter + 1) * quarter).min(end);
+            let inner = Part { at, bytes: stop - at };
+            let i = (at % size / quarter) as usize;
+            let child = &mut self.fours[four as usize][i];
+            if inner.bytes == quarter && !child.is_split {
+                f(child, &mut self.sets, inner)?;
             } else {
-                f(part, &mut self.sets)?;
+                let mut child = *child;
+                self.visit(&mut child, quarter, inner, writes, f)?;
+                self.fours[four as usize][i] = child;
             }
+            at = stop;
         }
-        self.fours[at as usize] = four;
-        if writes {
-            self.free.push(at);
-            *cell = four[0];
-        }
-        Ok(())
-    }
-
-    /// Bytes `from .. from + bytes` of a cell.
-    #[inline(always)]
-    fn partly<E>(
-        &mut self,
-        cell: &mut Cell,
-        from: u64,
-        bytes: u64,
-        writes: bool,
-        f: &mut impl FnMut(&mut Cell, &mut Sets) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let at = self.split(cell) as usize;
-        for word in from / 4..(from + bytes).div_ceil(4) {
-            let (start, end) = (from.max(4 * word), (from + bytes).min(4 * word + 4));
-            let mut part = self.fours[at][word as usize];
-            if end - start == 4 && !part.is_split {
-                f(&mut self.fours[at][word as usize], &mut self.sets)?;
-                continue;
-            }
-            let inner = self.split(&mut part) as usize;
-            for byte in start % 4..start % 4 + (end - start) {
-                f(&mut self.fours[inner][byte as usize], &mut self.sets)?;
-            }
-            if writes && end - start == 4 {
-                self.free.push(inner as u32);
-                part = self.fours[inner][0];
-            }
-            self.fours[at][word as usize] = part;
+        if writes && part.bytes == size {
+            // The parts have no more to tell than that this write came after all else.
+            self.free.push(four);
+            *cell = Cell::default();
+            f(cell, &mut self.sets, part)?;
         }
         Ok(())
     }
@@ -336,7 +341,7 @@ mod tests {
 
     fn clocks(shadow: &mut Shadow, address: u64, bytes: u64) -> Vec<u32> {
         let mut out = Vec::new();
-        let done: Result<(), ()> = shadow.visit(address, bytes, false, |cell, _| {
+        let done: Result<(), ()> = shadow.visit(address, bytes, false, |cell, _, _| {
             out.push(cell.write.clock);
             Ok(())
         });
@@ -345,7 +350,7 @@ mod tests {
     }
 
     fn write(shadow: &mut Shadow, address: u64, bytes: u64, clock: u32) {
-        let done: Result<(), ()> = shadow.visit(address, bytes, true, |cell, sets| {
+        let done: Result<(), ()> = shadow.visit(address, bytes, true, |cell, sets, _| {
             cell.set_write(Mark { clock, ..Mark::default() }, sets);
             Ok(())
         });

@@ -1,6 +1,6 @@
 //! The state that the warps of a cluster share: shared memory and barriers.
 
-use super::operand::Pins;
+use super::operand::Pin;
 use super::products::Warpgroup;
 use super::transfer::Transfer;
 use crate::check::ClusterCheck;
@@ -64,7 +64,7 @@ pub(crate) struct Cta {
     /// Four warps each.
     pub warpgroups: Vec<Warpgroup>,
     /// What products in flight read.
-    pub pins: Pins,
+    pub pins: Vec<Pin>,
 }
 
 /// An instruction of a thread.

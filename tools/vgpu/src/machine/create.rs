@@ -3,7 +3,6 @@
 use super::cluster::{Barrier, ClusterState, Cta, NUM_BARRIERS};
 use super::flight::Flight;
 use super::grid::{Cluster, Grid, split};
-use super::operand::Pins;
 use super::products::Warpgroup;
 use super::registers::Registers;
 use super::warp::{Split, Wait, Warp};
@@ -33,7 +32,7 @@ impl Grid<'_> {
                 lets_dependents_begin: false,
                 free_registers: 0,
                 warpgroups: (0..threads.div_ceil(128)).map(|_| Warpgroup::default()).collect(),
-                pins: Pins::default(),
+                pins: Vec::new(),
             });
         }
         let mut state = ClusterState {

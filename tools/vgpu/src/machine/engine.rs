@@ -208,7 +208,7 @@ impl Exec<'_, '_> {
         if late.warp == self.warp.number {
             self.pc = late.pc;
         }
-        Trap { kind: late.kind, lane: late.lane, related: late.related }
+        Trap::from(late)
     }
 }
 

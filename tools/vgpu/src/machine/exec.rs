@@ -114,6 +114,15 @@ impl<'g> Exec<'g, '_> {
                 self.end_turn(pc, mask);
                 return Ok((executed, false));
             }
+            if !watched {
+                let end = stop.min(pc + (quantum - executed));
+                let passed = self.run_rows(pc, end, mask);
+                if passed > 0 {
+                    pc += passed;
+                    executed += passed;
+                    continue;
+                }
+            }
             let inst = &kernel.code[pc as usize];
             executed += 1;
             self.grid.executed[pc as usize] += 1;
@@ -199,6 +208,27 @@ impl<'g> Exec<'g, '_> {
         }
     }
 
+    /// Runs rows of the table without a guard from `first` on, up to `end`, and returns how many.
+    #[inline]
+    fn run_rows(&mut self, first: u32, end: u32, mask: u32) -> u32 {
+        let kernel = self.kernel;
+        let end = (end as usize).min(kernel.code.len());
+        let first = first as usize;
+        let registers = self.warp.registers.as_mut_ptr();
+        let counts = &mut self.grid.executed[first..end];
+        let mut passed = 0;
+        for (inst, count) in kernel.code[first..end].iter().zip(counts) {
+            let (Op::Map(run), None) = (inst.op, inst.guard) else { break };
+            let operands = kernel.operands[inst.operands as usize..].as_ptr().cast::<u32>();
+            // SAFETY: the loader matched the registers' classes with the row's, the allocator placed
+            // them in the file, and `Row::run` chose by the processor.
+            unsafe { run(registers, operands, mask) };
+            *count += 1;
+            passed += 1;
+        }
+        passed
+    }
+
     fn stands_at(&self, pc: u32) -> bool {
         self.warp.splits.iter().any(|split| split.pc == pc && split.is_open())
     }
@@ -238,6 +268,7 @@ impl<'g> Exec<'g, '_> {
             Op::Load(access) => self.load(inst, &access, active),
             Op::Store(access) => self.store(inst, &access, active),
             Op::Atom(atom) => self.atomic(inst, &atom, active),
+            Op::Multimem(multimem) => self.multimem(inst, &multimem, active),
             Op::Warp(op) => self.warp_op(inst, op, active),
             Op::Barrier(op) => self.barrier(inst, op, active),
             Op::Mbarrier(op) => self.mbarrier(inst, op, active),

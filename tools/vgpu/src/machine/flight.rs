@@ -77,6 +77,11 @@ impl Flight {
         self.touched.fill(0);
     }
 
+    /// Uses of registers are remembered until the next fence.
+    pub(super) fn traces(&self) -> bool {
+        !self.touched.is_empty()
+    }
+
     /// The instruction that touched a register since the last fence.
     pub(super) fn toucher(&self, reg: Reg) -> Option<u32> {
         self.touched.get(row(reg)).filter(|pc| **pc > 0).map(|pc| pc - 1)
@@ -232,16 +237,18 @@ impl Exec<'_, '_> {
     pub(super) fn mark_flight(&mut self) {
         self.warp.flight.rows.fill(0);
         for i in 0..self.warp.flight.issued.len() {
-            self.mark_product(self.warp.flight.issued[i].pc);
+            self.mark_product(self.warp.flight.issued[i].pc, true);
         }
         let copies: Vec<Reg> = self.warp.flight.copies.iter().map(|copy| copy.to).collect();
         self.warp.flight.mark(&copies);
     }
 
-    /// Marks the registers of a product.
-    pub(super) fn mark_product(&mut self, pc: u32) {
+    /// Marks the registers of a product; those of its sum only if they are `new`.
+    pub(super) fn mark_product(&mut self, pc: u32, new: bool) {
         let (sum, a) = product_registers(self.kernel, pc);
-        self.warp.flight.mark(sum);
+        if new {
+            self.warp.flight.mark(sum);
+        }
         self.warp.flight.mark(a);
     }
 }

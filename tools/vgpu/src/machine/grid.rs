@@ -5,6 +5,7 @@ use super::cluster::ClusterState;
 use super::exec::Exec;
 use super::multiply::Multiplier;
 use super::tally::Row;
+use super::team::Queue;
 use super::transfer::LateFault;
 use super::warp::{Wait, Warp};
 use crate::asynchrony::{Asynchrony, Dice};
@@ -49,6 +50,8 @@ pub(crate) struct Shape {
     pub asynchrony: Asynchrony,
     pub checks: Checks,
     pub truncates_fp8: bool,
+    /// Host threads that clusters may be spread over.
+    pub host_threads: usize,
     /// Movements are counted.
     pub counts: bool,
     /// The end of the grid in front, if this one may begin before it.
@@ -181,45 +184,74 @@ impl<'g> Grid<'g> {
         }
     }
 
-    /// Runs the launch to its end.
-    pub(crate) fn run(&mut self) -> Result<(), Box<Fault>> {
-        let counts = [0, 1, 2].map(|i| self.shape.grid[i] / self.shape.cluster[i]);
-        let total = counts.iter().map(|n| u64::from(*n)).product::<u64>();
-        let mut next = 0;
-        let mut resident: Vec<Cluster> = Vec::new();
-        let mut used = 0u64;
-        loop {
-            while next < total && resident.len() < self.shape.resident {
-                resident.push(self.cluster(next, counts));
-                next += 1;
+    /// Runs clusters, at most `capacity` at the same time, until none is left or about `budget`
+    /// instructions have been run.
+    pub(super) fn work(
+        &mut self,
+        queue: &Queue,
+        resident: &mut Vec<Cluster>,
+        capacity: usize,
+        budget: u64,
+    ) -> Result<(), Box<Fault>> {
+        let mut spent = 0;
+        while !queue.is_stopped() && spent < budget {
+            while resident.len() < capacity
+                && let Some(number) = queue.take()
+            {
+                resident.push(self.cluster(number, queue.counts));
             }
             if resident.is_empty() {
-                return Ok(());
+                break;
             }
             let mut executed = 0;
-            for cluster in &mut resident {
+            for cluster in resident.iter_mut() {
                 executed += self.turn(cluster)?;
             }
             resident.retain(|cluster| cluster.state.alive() > 0);
-            used += executed;
-            if self.lets_dependents_begin && next == total {
-                self.begin_dependents(&resident);
+            spent += executed;
+            if self.lets_dependents_begin && queue.num_left() == 0 {
+                self.begin_dependents(resident);
             }
-            if executed == 0 && self.waits_for_front(&resident) {
+            if executed == 0 && self.waits_for_front(resident) {
                 continue;
             }
-            if executed == 0 && !resident.is_empty() && !self.pass_time(&mut resident) {
-                let waiting = self.positions(&mut resident);
+            if executed == 0 && !resident.is_empty() && !self.pass_time(resident) {
+                let waiting = self.positions(resident);
                 return Err(self.fault(FaultKind::Deadlock { waiting }));
             }
-            if used > self.shape.fuel {
-                let running = self.positions(&mut resident);
+            if queue.spend(executed) > self.shape.fuel {
+                let running = self.positions(resident);
                 let instructions = self.shape.fuel;
                 return Err(self.fault(FaultKind::OutOfFuel { instructions, running }));
             }
             if self.memory.generation() != self.view.generation {
                 self.view = View::new(self.memory);
             }
+        }
+        Ok(())
+    }
+
+    /// The same launch for another host thread.
+    pub(super) fn sibling(&self) -> Grid<'g> {
+        Grid {
+            params: self.params.clone(),
+            view: View::new(self.memory),
+            executed: vec![0; self.executed.len()],
+            output: String::new(),
+            dice: self.dice.clone(),
+            check: None,
+            multiplier: Multiplier::new(self.shape.truncates_fp8),
+            lets_dependents_begin: false,
+            idle_rounds: 0,
+            tally: None,
+            ..*self
+        }
+    }
+
+    /// Adds what another host thread did.
+    pub(super) fn absorb(&mut self, other: &Grid<'_>) {
+        for (sum, count) in self.executed.iter_mut().zip(&other.executed) {
+            *sum += count;
         }
     }
 
@@ -276,8 +308,8 @@ impl<'g> Grid<'g> {
             }
         }
         if let Err(late) = self.advance(cluster, executed == 0) {
-            let trap = Trap { kind: late.kind, lane: late.lane, related: late.related };
-            return Err(self.fault_at(trap, late.pc, &cluster.state, &cluster.warps[late.warp]));
+            let (pc, warp) = (late.pc, &cluster.warps[late.warp]);
+            return Err(self.fault_at(Trap::from(late), pc, &cluster.state, warp));
         }
         if cluster.state.progress {
             self.idle_rounds = 0;

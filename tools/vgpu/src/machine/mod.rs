@@ -12,6 +12,7 @@ mod grid;
 mod lanes;
 mod matrix;
 mod mbarrier;
+mod multimem;
 mod multiply;
 mod observe;
 mod operand;
@@ -21,6 +22,7 @@ mod products;
 mod registers;
 mod report;
 mod tally;
+mod team;
 mod tensor;
 mod transfer;
 mod warp;
@@ -77,6 +79,13 @@ impl Trap {
     pub(crate) fn after(mut self, what: impl Into<String>, earlier: Earlier) -> Self {
         self.related.push((what.into(), earlier));
         self
+    }
+}
+
+impl From<transfer::LateFault> for Trap {
+    fn from(late: transfer::LateFault) -> Self {
+        let related = late.related.map(|it| *it).into_iter().collect();
+        Trap { kind: late.kind, lane: late.lane, related }
     }
 }
 

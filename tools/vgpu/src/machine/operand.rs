@@ -1,5 +1,7 @@
 //! Factors of `wgmma` in shared memory: where their bytes lie.
 
+use std::ops::Range;
+
 use crate::tensor_map::Swizzle;
 
 /// Bytes of K of one `wgmma`.
@@ -33,23 +35,26 @@ impl Factor {
             2 => Swizzle::Bytes64,
             _ => Swizzle::Bytes32,
         };
-        let mut out = Vec::with_capacity(2 * self.rows);
-        let (outer, inner) = if self.transposed { (8, 16) } else { (1, 2) };
-        for i in 0..self.rows as u32 / outer {
-            for j in 0..inner {
-                let offset = match (self.transposed, swizzle.span()) {
-                    (false, None) => i % 8 * 16 + i / 8 * stride + j * leading,
-                    (false, Some(span)) => i % 8 * span + i / 8 * stride + j * 16,
-                    (true, None) => i * stride + j % 8 * 16 + j / 8 * leading,
-                    (true, Some(span)) => {
-                        let wide = span / 16;
-                        i % wide * 16 + i / wide * leading + j % 8 * span + j / 8 * stride
-                    }
-                };
-                out.push(swizzle.apply(start + offset));
+        let rows = self.rows as u32;
+        let place = |offset: u32| swizzle.apply(start + offset);
+        let row = |i: u32, span: u32| i % 8 * span + i / 8 * stride;
+        let two = |offset: u32, step: u32| [place(offset), place(offset + step)];
+        Ok(match (self.transposed, swizzle.span()) {
+            (false, None) => (0..rows).flat_map(|i| two(row(i, 16), leading)).collect(),
+            (false, Some(span)) => (0..rows).flat_map(|i| two(row(i, span), 16)).collect(),
+            (true, None) => {
+                let step = |j: u32| j % 8 * 16 + j / 8 * leading;
+                let eight = |i: u32| (0..16).map(move |j| place(i * stride + step(j)));
+                (0..rows / 8).flat_map(eight).collect()
             }
-        }
-        Ok(out)
+            (true, Some(span)) => {
+                let wide = span / 16;
+                let step = |j: u32| j % 8 * span + j / 8 * stride;
+                let first = |i: u32| i % wide * 16 + i / wide * leading;
+                let eight = |i: u32| (0..16).map(move |j| place(first(i) + step(j)));
+                (0..rows / 8).flat_map(eight).collect()
+            }
+        })
     }
 
     /// Makes rows of [`DEPTH`] bytes of the bytes of the chunks.
@@ -68,41 +73,11 @@ impl Factor {
     }
 }
 
-/// How many products in flight read each chunk of a CTA's shared memory.
-#[derive(Default)]
-pub(crate) struct Pins {
-    counts: Vec<u8>,
-    /// Products that pin anything.
-    products: usize,
-}
-
-impl Pins {
-    pub(super) fn pin(&mut self, chunks: &[u32], shared_bytes: u32) {
-        self.counts.resize((shared_bytes as usize).div_ceil(CHUNK), 0);
-        self.products += 1;
-        for chunk in chunks {
-            let count = &mut self.counts[*chunk as usize / CHUNK];
-            *count = count.saturating_add(1);
-        }
-    }
-
-    pub(super) fn release(&mut self, chunks: &[u32]) {
-        self.products -= 1;
-        for chunk in chunks {
-            let count = &mut self.counts[*chunk as usize / CHUNK];
-            *count = count.saturating_sub(1);
-        }
-    }
-
-    /// The first pinned chunk among some bytes.
-    #[inline]
-    pub(super) fn find(&self, offset: u32, bytes: u64) -> Option<u32> {
-        if self.products == 0 {
-            return None;
-        }
-        let first = offset as usize / CHUNK;
-        let end = (offset as usize + bytes as usize).div_ceil(CHUNK).min(self.counts.len());
-        let at = self.counts.get(first..end)?.iter().position(|count| *count > 0)?;
-        Some(((first + at) * CHUNK) as u32)
-    }
+/// Shared memory that a product in flight reads.
+pub(crate) struct Pin {
+    /// Its warpgroup, and its number there.
+    pub group: usize,
+    pub number: u64,
+    /// Offsets that its chunks lie between.
+    pub range: Range<u32>,
 }

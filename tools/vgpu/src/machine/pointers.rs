@@ -43,12 +43,37 @@ impl Exec<'_, '_> {
         }
         for lane in super::lanes_of(active) {
             let address = addresses[lane];
-            out[lane] = match self.grid.view.host(space, address, bytes) {
+            let near = self.grid.view.host(space, address, bytes);
+            let near = near.or_else(|| self.own_shared(space, address, bytes, kind));
+            out[lane] = match near {
                 Some(pointer) => pointer,
                 None => self.pointer(space, address, bytes, kind, lane)?,
             };
         }
         Ok(out)
+    }
+
+    /// The host pointer of bytes of the own CTA's shared memory, if no product reads that.
+    #[inline(always)]
+    fn own_shared(
+        &mut self,
+        space: Space,
+        address: u64,
+        bytes: u64,
+        kind: Kind,
+    ) -> Option<*mut u8> {
+        let at = match space {
+            Space::Shared => address,
+            Space::Generic => address.wrapping_sub(SHARED_WINDOW),
+            _ => return None,
+        };
+        let offset = at.wrapping_sub((self.warp.cta as u64) << 24);
+        let cta = &mut self.cluster.ctas[self.warp.cta];
+        let inside = offset >= RESERVED_SHARED.into()
+            && offset < 1 << 24
+            && offset + bytes <= cta.shared_bytes.into();
+        let free = kind == Kind::Read || cta.pins.is_empty();
+        (inside && free).then(|| cta.shared_ptr().wrapping_add(offset as usize))
     }
 
     /// The host pointer of one lane's bytes.

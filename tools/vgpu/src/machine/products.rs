@@ -4,10 +4,11 @@
 //! each warp's own wait; until then nobody may look at those, so nobody can tell.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use super::cluster::{ClusterState, Cta, Site};
 use super::multiply::{Lanes, Multiplier, ROWS, Task};
-use super::operand::{CHUNK, DEPTH, Factor};
+use super::operand::{CHUNK, DEPTH, Factor, Pin};
 use crate::fault::FaultKind;
 use crate::ops::LANES;
 use crate::program::RESERVED_SHARED;
@@ -38,8 +39,6 @@ pub(super) struct InFlight {
     issued: u8,
     waited: u8,
     is_formed: bool,
-    /// Its factors may not be written.
-    is_pinned: bool,
 }
 
 impl InFlight {
@@ -157,17 +156,17 @@ impl Cta {
             issued: 0,
             waited: 0,
             is_formed: false,
-            is_pinned: true,
         };
         for i in 0..2 {
             let Some(factor) = product.factor(i) else { continue };
             let chunks = factor.chunks().map_err(FaultKind::Misuse)?;
             let inside = RESERVED_SHARED..=self.shared_bytes.saturating_sub(CHUNK as u32);
-            if let Some(outside) = chunks.iter().find(|chunk| !inside.contains(chunk)) {
+            let (low, high) = bounds(&chunks);
+            if let Some(outside) = [low, high].into_iter().find(|chunk| !inside.contains(chunk)) {
                 let name = if i == 0 { "A" } else { "B" };
                 return Err(FaultKind::OutOfBounds {
                     access: format!("read of matrix {name}"),
-                    address: (*outside).into(),
+                    address: outside.into(),
                     bytes: CHUNK as u64,
                     hint: format!(
                         ": shared memory is {RESERVED_SHARED:#x} to {:#x}",
@@ -180,10 +179,14 @@ impl Cta {
         if op.a_in_registers {
             product.a.resize(WARPS * ROWS * DEPTH, 0);
         }
-        for chunks in &product.chunks {
-            self.pins.pin(chunks, self.shared_bytes);
+        let warpgroup = &mut self.warpgroups[group];
+        let number = warpgroup.first + warpgroup.queue.len() as u64;
+        for chunks in product.chunks.iter().filter(|chunks| !chunks.is_empty()) {
+            let (low, high) = bounds(chunks);
+            let range = low..high + CHUNK as u32;
+            self.pins.push(Pin { group, number, range });
         }
-        self.warpgroups[group].queue.push_back(product);
+        warpgroup.queue.push_back(product);
         Ok(())
     }
 
@@ -205,15 +208,17 @@ impl Cta {
             let base: *const u8 = self.shared.as_ptr().cast();
             let group = &mut self.warpgroups[group];
             let Some(product) = group.queue.get_mut((next - group.first) as usize) else { return };
-            let mut bytes: [Vec<u8>; 2] = [std::mem::take(&mut product.a), Vec::new()];
+            let mut bytes = multiplier.take_buffers();
+            if product.op.a_in_registers {
+                std::mem::swap(&mut bytes[0], &mut product.a);
+            }
             for (i, bytes) in bytes.iter_mut().enumerate() {
                 let Some(factor) = product.factor(i) else { continue };
-                bytes.reserve(product.chunks[i].len() * CHUNK);
-                for chunk in &product.chunks[i] {
+                bytes.resize(product.chunks[i].len() * CHUNK, 0);
+                for (to, chunk) in bytes.as_chunks_mut().0.iter_mut().zip(&product.chunks[i]) {
                     // SAFETY: `add_product` checked that the chunk lies in shared memory, and only this
                     // host thread runs the cluster.
-                    let chunk = unsafe { &*base.add(*chunk as usize).cast::<[u8; CHUNK]>() };
-                    bytes.extend_from_slice(chunk);
+                    *to = unsafe { *base.add(*chunk as usize).cast::<[u8; CHUNK]>() };
                 }
                 factor.arrange(bytes);
             }
@@ -221,33 +226,37 @@ impl Cta {
             let Wgmma { product: types, negate, .. } = product.op;
             let task = Task { product: types, a, b, negate, adds: product.adds };
             multiplier.multiply(&task, &mut group.chains[product.chain].registers);
+            multiplier.put_buffers(bytes);
             product.is_formed = true;
         }
     }
 
     /// Some warp has waited for a product, so its factors may be written.
     pub(super) fn unpin_product(&mut self, group: usize, number: u64) {
-        let Some(product) = self.warpgroups[group].product(number) else { return };
-        if std::mem::take(&mut product.is_pinned) {
-            for chunks in &product.chunks {
-                self.pins.release(chunks);
-            }
-        }
+        self.pins.retain(|pin| (pin.group, pin.number) != (group, number));
     }
 
-    /// The oldest product that still reads a chunk of shared memory.
-    fn reader(&self, chunk: u32) -> Option<Site> {
-        for (i, group) in self.warpgroups.iter().enumerate() {
-            let reads = |it: &&InFlight| {
-                it.is_pinned && it.chunks.iter().any(|chunks| chunks.contains(&chunk))
+    /// The oldest product that still reads some bytes, and the first of those.
+    fn reader(&self, bytes: Range<u32>) -> Option<(u32, Site)> {
+        for pin in &self.pins {
+            let group = &self.warpgroups[pin.group];
+            let Some(product) = group.queue.get((pin.number - group.first) as usize) else {
+                continue;
             };
-            if let Some(product) = group.queue.iter().find(reads) {
-                let warp = (i * WARPS + product.first_warp) as u32;
-                return Some(Site { pc: product.pc, cta: self.rank as usize, warp, lane: 0 });
+            let meets = |chunk: &&u32| **chunk < bytes.end && bytes.start < **chunk + CHUNK as u32;
+            if let Some(chunk) = product.chunks.iter().flatten().find(meets) {
+                let warp = (pin.group * WARPS + product.first_warp) as u32;
+                let site = Site { pc: product.pc, cta: self.rank as usize, warp, lane: 0 };
+                return Some(((*chunk).max(bytes.start), site));
             }
         }
         None
     }
+}
+
+/// The lowest and the highest chunk.
+fn bounds(chunks: &[u32]) -> (u32, u32) {
+    chunks.iter().fold((u32::MAX, 0), |(low, high), chunk| (low.min(*chunk), high.max(*chunk)))
 }
 
 impl ClusterState {
@@ -256,11 +265,15 @@ impl ClusterState {
     pub(super) fn check_write(&mut self, address: u32, bytes: u64) -> Result<(), FaultKind> {
         let (rank, offset) = ((address >> 24) as usize, address & 0x00ff_ffff);
         let Some(cta) = self.ctas.get(rank) else { return Ok(()) };
-        let Some(chunk) = cta.pins.find(offset, bytes) else { return Ok(()) };
-        self.other = cta.reader(chunk);
+        let bytes = offset..offset.saturating_add(bytes.min(1 << 24) as u32);
+        let meets = |pin: &Pin| pin.range.start < bytes.end && bytes.start < pin.range.end;
+        if !cta.pins.iter().any(meets) {
+            return Ok(());
+        }
+        let Some((first, site)) = cta.reader(bytes) else { return Ok(()) };
+        self.other = Some(site);
         Err(FaultKind::Misuse(format!(
-            "shared memory at {:#x} is overwritten before the wait for a product that reads it",
-            chunk.max(offset)
+            "shared memory at {first:#x} is overwritten before the wait for a product that reads it"
         )))
     }
 }

@@ -80,7 +80,8 @@ pub(super) struct LateFault {
     pub warp: usize,
     pub lane: u32,
     pub pc: u32,
-    pub related: Vec<(String, Earlier)>,
+    /// What somebody did before, and where.
+    pub related: Option<Box<(String, Earlier)>>,
 }
 
 impl ClusterState {
@@ -289,6 +290,6 @@ impl Transfer {
 
     fn blame(&self, kind: FaultKind) -> LateFault {
         let lane = self.lanes.trailing_zeros();
-        LateFault { kind, warp: self.warp, lane, pc: self.pc, related: Vec::new() }
+        LateFault { kind, warp: self.warp, lane, pc: self.pc, related: None }
     }
 }

@@ -35,6 +35,7 @@ impl<'p, 'a> Builder<'p, 'a> {
             "mma" => self.mma(it),
             "ldmatrix" | "stmatrix" => self.matrix_move(it),
             "tensormap" => self.tensor_map(it),
+            "multimem" => self.multimem(it),
             "griddepcontrol" | "setmaxnreg" => self.schedule(it),
             "createpolicy" => {
                 let dest = self.dest(operand(it, 0)?, Class::R64, false)?;

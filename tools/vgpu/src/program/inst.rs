@@ -76,6 +76,7 @@ pub(crate) enum Op {
     Load(Access),
     Store(Access),
     Atom(Atom),
+    Multimem(Multimem),
     Warp(WarpOp),
     Barrier(BarrierOp),
     Mbarrier(MbarrierOp),
@@ -194,6 +195,26 @@ pub(crate) enum Number {
 /// for `cas` the new value behind.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Atom {
+    pub op: AtomicOp,
+    pub number: Number,
+    pub access: Access,
+}
+
+/// What a `multimem` instruction does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MultimemKind {
+    /// One value of all devices'; halves perhaps added in FP32.
+    LoadReduce { in_f32: bool },
+    /// The same value for all.
+    Store,
+    /// An atomic at each.
+    Reduce,
+}
+
+/// `multimem`. Operands of a load: values, address; of the others: address, values.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Multimem {
+    pub kind: MultimemKind,
     pub op: AtomicOp,
     pub number: Number,
     pub access: Access,

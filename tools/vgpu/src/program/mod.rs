@@ -21,6 +21,7 @@ pub(crate) mod matrix;
 mod mbarrier;
 mod memory;
 mod moves;
+mod multimem;
 mod operands;
 mod scope;
 mod special;

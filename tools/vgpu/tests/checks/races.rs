@@ -160,7 +160,7 @@ fn an_mbarrier_passes_on_what_arriving_threads_did() {
     };
     found(&body(true, &format!("{}bar.warp.sync -1;\n", wait("w", 0))));
     // The wrong parity lets everybody through at once: the read comes first.
-    let late = body(false, &wait("w", 1)).replace("[tile], 9", "[tile], 9");
+    let late = body(false, &wait("w", 1));
     let early = late.replace("bra $low;\n", "bra $low;\nnanosleep.u32 1000;\n");
     let with_value = format!("@%p7 st.shared.u32 [tile], 1;\n{early}");
     found(&with_value);
@@ -209,4 +209,38 @@ fn copies_are_waited_for_before_their_bytes_are_used() {
     let arrive = "cp.async.mbarrier.arrive.noinc.shared::cta.b64 [bar];\n";
     let waited = copy(&format!("{arrive}{}", wait("w", 0)), 32);
     BLOCK.passes(&format!("{}{waited}", make(64)));
+}
+
+#[test]
+fn accesses_of_other_widths_meet_the_threads_that_own_the_bytes() {
+    let body = |store: &str, stride: u32, between: &str, load: &str, other: u32| {
+        format!(
+            "mov.u32 %r5, 1;\nmov.u32 %r6, 2;\nmov.u32 %r7, 3;\nmov.u32 %r8, 4;\nmov.u32 %r2, tile;\n\
+             mad.lo.u32 %r3, %tid, {stride}, %r2;\n{store}\n{between}\nmad.lo.u32 %r4, %tid, {other}, %r2;\n\
+             {load}\nadd.u32 %r1, %r1, 1;"
+        )
+    };
+    let (word, vector) =
+        ("st.shared.u32 [%r3], %r5;", "st.shared.v4.u32 [%r3], {%r5, %r6, %r7, %r8};");
+    let (byte, read) = ("ld.shared.u8 %r1, [%r4];", "ld.shared.u32 %r1, [%r4];");
+    let race = "races with an earlier write";
+    // Thread 1 reads the second byte of thread 0's word, or the second word of its four.
+    WARP.finds(&body(word, 4, "", byte, 1), race, "ld.shared.u8", "st.shared.u32");
+    WARP.finds(&body(vector, 16, "", read, 4), race, "ld.shared.u32", "st.shared.v4");
+    WARP.passes(&body(word, 4, "bar.warp.sync -1;", byte, 1));
+    WARP.passes(&body(vector, 16, "bar.warp.sync -1;", read, 4));
+    // Each reads from its own.
+    WARP.passes(&body(word, 4, "", byte, 4));
+    WARP.passes(&body(vector, 16, "", read, 16));
+    WARP.passes(&body(word, 4, "", read, 4));
+    // A store over bytes that others read.
+    let over = |between: &str| {
+        let load = "ld.shared.u8 %r1, [%r4];";
+        format!(
+            "{}\n{between}\nst.shared.u32 [%r3], %r6;",
+            body(word, 4, "bar.warp.sync -1;", load, 1)
+        )
+    };
+    WARP.finds(&over(""), "races with an earlier read", "st.shared.u32 [%r3], %r6", "ld.shared.u8");
+    WARP.passes(&over("bar.warp.sync -1;"));
 }

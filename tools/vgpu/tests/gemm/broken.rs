@@ -66,7 +66,6 @@ fn sums_are_read_before_the_wait_for_the_product() {
 fn a_stage_is_given_back_before_the_wait_for_the_product() {
     // The wait moves behind the loop over K.
     let ptx = without("wgmma.wait_group.sync.aligned 0;")
-        .replace("cp.async.bulk.wait_group.read 0;", "cp.async.bulk.wait_group.read 0;")
         .replace("bar.sync 1, 128;", "wgmma.wait_group.sync.aligned 0;\nbar.sync 1, 128;");
     let message = "tensor load's shared write of 8192 bytes";
     finds(MANY, &ptx, &[message], "races with an asynchronous read");

@@ -91,7 +91,10 @@ fn library(chosen: Option<&Path>) -> Result<PathBuf> {
     let program = env::current_exe().map_err(Problem::of("find this program"))?;
     let folder = program.parent().unwrap_or(Path::new("."));
     let places = [folder.join(LIBRARY), folder.join("deps").join(LIBRARY)];
-    places.into_iter().find(|path| path.is_file()).ok_or_else(|| {
+    // `cargo build` puts it in both places, `cargo test` in the second: the newer one is meant.
+    let time = |path: &PathBuf| path.metadata().and_then(|it| it.modified()).ok();
+    let found = places.into_iter().filter(|path| path.is_file()).max_by_key(time);
+    found.ok_or_else(|| {
         let folder = folder.display();
         Problem(format!(
             "no {LIBRARY} in {folder}: `cargo build -p vgpu-driver` makes it; --driver says where it is"

@@ -2,30 +2,32 @@
 
 use crate::program::matrix::Element;
 
-/// Appends the numbers that bytes stand for.
+/// The numbers that bytes stand for.
 #[inline(always)]
 pub(super) fn decode_in(element: Element, bytes: &[u8], negate: bool, out: &mut Vec<f32>) {
-    out.clear();
+    out.resize(bytes.len() / element.bytes(), 0.0);
     match element {
-        Element::F16 => out.extend(pairs(bytes).map(f16)),
-        Element::Bf16 => out.extend(pairs(bytes).map(|x| f32::from_bits(u32::from(x) << 16))),
-        Element::Tf32 => {
-            // The 13 lowest bits are not looked at.
-            let word = |x: &[u8; 4]| f32::from_bits(u32::from_le_bytes(*x) & !0x1fff);
-            out.extend(bytes.as_chunks::<4>().0.iter().map(word));
+        Element::F16 => each(bytes, out, |x| f16(u16::from_le_bytes(x))),
+        Element::Bf16 => {
+            each(bytes, out, |x| f32::from_bits(u32::from(u16::from_le_bytes(x)) << 16));
         }
-        Element::E4m3 => out.extend(bytes.iter().map(|x| e4m3(*x))),
-        Element::E5m2 => out.extend(bytes.iter().map(|x| f16(u16::from(*x) << 8))),
-        Element::S8 => out.extend(bytes.iter().map(|x| f32::from(*x as i8))),
-        Element::U8 => out.extend(bytes.iter().map(|x| f32::from(*x))),
+        // The 13 lowest bits are not looked at.
+        Element::Tf32 => each(bytes, out, |x| f32::from_bits(u32::from_le_bytes(x) & !0x1fff)),
+        Element::E4m3 => each(bytes, out, |[x]| e4m3(x)),
+        Element::E5m2 => each(bytes, out, |[x]| f16(u16::from(x) << 8)),
+        Element::S8 => each(bytes, out, |[x]| f32::from(x as i8)),
+        Element::U8 => each(bytes, out, |[x]| f32::from(x)),
     }
     if negate {
         out.iter_mut().for_each(|x| *x = -*x);
     }
 }
 
-fn pairs(bytes: &[u8]) -> impl Iterator<Item = u16> + '_ {
-    bytes.as_chunks::<2>().0.iter().map(|x| u16::from_le_bytes(*x))
+#[inline(always)]
+fn each<const N: usize>(bytes: &[u8], out: &mut [f32], number: impl Fn([u8; N]) -> f32) {
+    for (x, bytes) in out.iter_mut().zip(bytes.as_chunks::<N>().0) {
+        *x = number(*bytes);
+    }
 }
 
 /// Without branches, so that the loop over the bytes is a vector operation.

@@ -24,6 +24,8 @@ pub(crate) struct Multiplier {
     /// Sums of other types in FP32.
     wide: Vec<[f32; LANES]>,
     truncates_fp8: bool,
+    /// For the bytes of factors, when nobody has them.
+    buffers: [Vec<u8>; 2],
 }
 
 /// One product.
@@ -42,7 +44,23 @@ impl Multiplier {
     /// `truncates_fp8`: sums of FP8 lose bits as Hopper's do.
     pub(crate) fn new(truncates_fp8: bool) -> Self {
         let level = Level::detect();
-        Multiplier { level, factors: Factors::default(), wide: Vec::new(), truncates_fp8 }
+        Multiplier {
+            level,
+            factors: Factors::default(),
+            wide: Vec::new(),
+            truncates_fp8,
+            buffers: Default::default(),
+        }
+    }
+
+    /// Buffers for the bytes of A and B.
+    pub(crate) fn take_buffers(&mut self) -> [Vec<u8>; 2] {
+        std::mem::take(&mut self.buffers)
+    }
+
+    /// Gives them back.
+    pub(crate) fn put_buffers(&mut self, buffers: [Vec<u8>; 2]) {
+        self.buffers = buffers;
     }
 
     /// `sum += a * b^T`. `sum` are the fragments of the first warp, register by register, then those of

@@ -1,7 +1,7 @@
 //! mbarriers, for the checkers.
 
 use super::Space as Where;
-use super::memory::same_address;
+use super::same_address;
 use crate::check::{Agent, Mark, Mbarrier, Nature};
 use crate::checks::Checks;
 use crate::fault::FaultKind;
@@ -123,6 +123,7 @@ impl Exec<'_, '_> {
             slot: self.warp.number as u16,
             warp: self.warp.number as u16,
             lane: lane as u8,
+            stripe: 0,
             nature,
         })
     }

@@ -1,9 +1,8 @@
 //! Loads, stores and atomics, for the checkers.
 
-use super::Space as Where;
-use crate::check::{Access, Conflict, EVERY_LANE, Mark, Nature, Strong, Wrong};
+use super::{Space as Where, same_address};
+use crate::check::{Access, Conflict, Mark, Nature, Strong};
 use crate::checks::Checks;
-use crate::fault::FaultKind;
 use crate::machine::exec::Exec;
 use crate::machine::pointers::Kind;
 use crate::machine::{Trap, lanes_of};
@@ -13,14 +12,14 @@ use crate::program::inst::{self, Scope, Semantics};
 
 /// A memory instruction that is looked at.
 #[derive(Clone, Copy)]
-struct Looked<'i> {
-    inst: &'i Inst,
-    access: &'i inst::Access,
-    kind: Kind,
-    bytes: u64,
-    nature: Nature,
-    checks: Checks,
-    active: u32,
+pub(super) struct Looked<'i> {
+    pub inst: &'i Inst,
+    pub access: &'i inst::Access,
+    pub kind: Kind,
+    pub bytes: u64,
+    pub nature: Nature,
+    pub checks: Checks,
+    pub active: u32,
 }
 
 impl Exec<'_, '_> {
@@ -53,22 +52,204 @@ impl Exec<'_, '_> {
         let bytes = u64::from(access.bytes) * u64::from(access.vector);
         let nature = nature(access, kind);
         let looked = Looked { inst, access, kind, bytes, nature, checks, active };
-        let first = addresses[active.trailing_zeros() as usize];
-        if nature == Nature::Weak && kind == Kind::Read && active.count_ones() > 1 {
-            let same = lanes_of(active).all(|lane| addresses[lane] == first);
-            let warp = &self.cluster.check.as_ref().map(|it| &it.threads[self.warp.number]);
-            if same && warp.is_some_and(|warp| warp.is_one_group()) {
-                return self.look_at(&looked, addresses, active.trailing_zeros() as usize, active);
-            }
+        let is_one = match &self.cluster.check {
+            Some(check) => check.threads[self.warp.number].is_one_group(),
+            None => return Ok(()),
+        };
+        if nature == Nature::Weak && is_one && self.look_at_stripes(&looked, addresses) {
+            return Ok(());
         }
-        if nature != Nature::Weak && kind == Kind::Read {
-            for (lane, lanes) in same_address(addresses, active) {
+        self.look_at_blocks(&looked, addresses)?;
+        if checks.contains(Checks::INITIALISED) {
+            for lane in lanes_of(active) {
                 if let Some(place) = Where::of(access.space, addresses[lane]) {
-                    self.synchronise(&looked, place, lanes, false);
+                    self.look_at_values(place, bytes, kind, access.is_copied, lane)?;
                 }
             }
         }
-        lanes_of(active).try_for_each(|lane| self.look_at(&looked, addresses, lane, 1 << lane))
+        if checks == Checks::INITIALISED {
+            return Ok(());
+        }
+        if nature != Nature::Weak {
+            return self.look_at_strong(&looked, addresses);
+        }
+        let first = active.trailing_zeros() as usize;
+        let is_uniform = lanes_of(active).all(|lane| addresses[lane] == addresses[first]);
+        let together = kind == Kind::Read && is_one && is_uniform;
+        let mut left = active;
+        while left != 0 {
+            let done = match together {
+                true => self.compare_at(&looked, addresses, first, active).map_err(|it| (31, it)),
+                false => self.compare_lanes(&looked, addresses, left),
+            };
+            let Err((lane, conflict)) = done else { break };
+            self.settle(&looked, addresses, if together { first } else { lane }, &conflict)?;
+            left &= (u32::MAX << lane) << 1;
+        }
+        Ok(())
+    }
+
+    /// An access of the whole warp to bytes that follow each other, lane by lane, at once; false if it is
+    /// none, or if something is wrong with it.
+    #[inline(always)]
+    fn look_at_stripes(&mut self, looked: &Looked<'_>, addresses: &[u64; LANES]) -> bool {
+        let Looked { bytes, kind, checks, .. } = *looked;
+        let start = addresses[0];
+        let follows = |lane: usize| addresses[lane] == start.wrapping_add(lane as u64 * bytes);
+        let is_whole = looked.active == u32::MAX && bytes.is_power_of_two();
+        if !is_whole || !start.is_multiple_of(16) || !(1..LANES).all(follows) {
+            return false;
+        }
+        let Some(place) = Where::of(looked.access.space, start) else { return true };
+        if self.look_at_blocks(looked, addresses).is_err() {
+            return false;
+        }
+        let all = bytes * LANES as u64;
+        if checks.contains(Checks::INITIALISED)
+            && self.look_at_values(place, all, kind, looked.access.is_copied, 0).is_err()
+        {
+            return false;
+        }
+        let Some(mark) = self.mark(0, Nature::Weak) else { return true };
+        let (Some(grid), Some(check)) = (&mut self.grid.check, &mut self.cluster.check) else {
+            return true;
+        };
+        let mut access = Access {
+            seen: check.threads[self.warp.number].seen(0),
+            mark,
+            lanes: 1,
+            own: 1,
+            writes: kind != Kind::Read,
+            warps: grid.warps,
+            checks,
+            stripes: Some((place.address(), bytes.trailing_zeros() as u8)),
+            in_order: (0, 0, 0),
+        };
+        checks == Checks::INITIALISED
+            || match place {
+                Where::Shared(at) => access.apply(&mut check.shadow, at.into(), all),
+                Where::Global(at) => access.apply(&mut grid.shadow, at, all),
+            }
+            .is_ok()
+    }
+
+    /// Shared memory of a block that has ended is gone.
+    fn look_at_blocks(
+        &mut self,
+        looked: &Looked<'_>,
+        addresses: &[u64; LANES],
+    ) -> Result<(), Trap> {
+        if self.cluster.ctas.len() == 1 {
+            return Ok(());
+        }
+        for lane in lanes_of(looked.active) {
+            if let Some(place @ Where::Shared(at)) = Where::of(looked.access.space, addresses[lane])
+                && self.cluster.ctas[(at >> 24) as usize].alive == 0
+            {
+                let (access, hint) = (describe(place, looked.kind), self.hint(place));
+                let message = format!("{access} at {at:#x} of a block that has ended{hint}");
+                return Err(Trap::misuse(message, lane as u32));
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares weak accesses lane by lane, up to the first that something is wrong with.
+    fn compare_lanes(
+        &mut self,
+        looked: &Looked<'_>,
+        addresses: &[u64; LANES],
+        lanes: u32,
+    ) -> Result<(), (usize, Conflict)> {
+        let Some(mark) = self.mark(0, Nature::Weak) else { return Ok(()) };
+        let (Some(grid), Some(check)) = (&mut self.grid.check, &mut self.cluster.check) else {
+            return Ok(());
+        };
+        let threads = &check.threads[self.warp.number];
+        let mut access = Access {
+            seen: threads.seen(lanes.trailing_zeros() as usize),
+            mark,
+            lanes: 0,
+            own: 0,
+            writes: looked.kind != Kind::Read,
+            warps: grid.warps,
+            checks: looked.checks,
+            stripes: None,
+            in_order: (0, 0, 0),
+        };
+        let is_one = threads.is_one_group();
+        for lane in lanes_of(lanes) {
+            let Some(place) = Where::of(looked.access.space, addresses[lane]) else { continue };
+            if !is_one {
+                access.seen = threads.seen(lane);
+                access.in_order = (0, 0, 0);
+            }
+            (access.mark.lane, access.lanes, access.own) = (lane as u8, 1 << lane, 1 << lane);
+            let done = match place {
+                Where::Shared(at) => access.apply(&mut check.shadow, at.into(), looked.bytes),
+                Where::Global(at) => access.apply(&mut grid.shadow, at, looked.bytes),
+            };
+            done.map_err(|conflict| (lane, conflict))?;
+        }
+        Ok(())
+    }
+
+    fn compare_at(
+        &mut self,
+        looked: &Looked<'_>,
+        addresses: &[u64; LANES],
+        lane: usize,
+        lanes: u32,
+    ) -> Result<(), Conflict> {
+        let Looked { nature, bytes, kind, .. } = *looked;
+        let Some(place) = Where::of(looked.access.space, addresses[lane]) else { return Ok(()) };
+        self.compare(nature, kind != Kind::Read, place, bytes, lane, lanes)
+    }
+
+    /// Reports a conflict, unless it does no harm.
+    fn settle(
+        &mut self,
+        looked: &Looked<'_>,
+        addresses: &[u64; LANES],
+        lane: usize,
+        conflict: &Conflict,
+    ) -> Result<(), Trap> {
+        let Some(place) = Where::of(looked.access.space, addresses[lane]) else { return Ok(()) };
+        let Some(writer) = self.writes_the_same(looked, addresses, lane, conflict) else {
+            let access = describe(place, looked.kind);
+            return Err(self.conflict(conflict, access, place, looked.bytes, lane));
+        };
+        self.overwrite(place, looked.bytes, lane, writer);
+        Ok(())
+    }
+
+    /// Strong accesses, which synchronise.
+    fn look_at_strong(
+        &mut self,
+        looked: &Looked<'_>,
+        addresses: &[u64; LANES],
+    ) -> Result<(), Trap> {
+        let Looked { access, kind, active, .. } = *looked;
+        if kind == Kind::Read {
+            for (lane, lanes) in same_address(addresses, active) {
+                if let Some(place) = Where::of(access.space, addresses[lane]) {
+                    self.synchronise(looked, place, lanes, false);
+                }
+            }
+        }
+        for lane in lanes_of(active) {
+            let Some(place) = Where::of(access.space, addresses[lane]) else { continue };
+            if kind == Kind::Atomic {
+                self.synchronise(looked, place, 1 << lane, false);
+            }
+            if let Err(conflict) = self.compare_at(looked, addresses, lane, 1 << lane) {
+                self.settle(looked, addresses, lane, &conflict)?;
+            }
+            if kind != Kind::Read {
+                self.synchronise(looked, place, 1 << lane, true);
+            }
+        }
+        Ok(())
     }
 
     /// An access of one lane, in bounds, that is no load or store.
@@ -93,91 +274,6 @@ impl Exec<'_, '_> {
         }
         let done = self.compare(Nature::Weak, writes, place, bytes, lane, 1 << lane);
         done.map_err(|conflict| self.conflict(&conflict, describe(place, kind), place, bytes, lane))
-    }
-
-    /// One thread's access, or the same read of several.
-    fn look_at(
-        &mut self,
-        looked: &Looked<'_>,
-        addresses: &[u64; LANES],
-        lane: usize,
-        lanes: u32,
-    ) -> Result<(), Trap> {
-        let address = addresses[lane];
-        let Some(place) = Where::of(looked.access.space, address) else { return Ok(()) };
-        if let Where::Shared(at) = place
-            && self.cluster.ctas[(at >> 24) as usize].alive == 0
-        {
-            let (access, hint) = (describe(place, looked.kind), self.hint(place));
-            let message = format!("{access} at {at:#x} of a block that has ended{hint}");
-            return Err(Trap::misuse(message, lane as u32));
-        }
-        if looked.checks.contains(Checks::INITIALISED) {
-            let is_copied = looked.access.is_copied;
-            self.look_at_values(place, looked.bytes, looked.kind, is_copied, lane)?;
-        }
-        if looked.checks == Checks::INITIALISED {
-            return Ok(());
-        }
-        let is_strong = looked.nature != Nature::Weak;
-        if is_strong && looked.kind == Kind::Atomic {
-            self.synchronise(looked, place, 1 << lane, false);
-        }
-        let writes = looked.kind != Kind::Read;
-        let Looked { nature, bytes, .. } = *looked;
-        let Err(conflict) = self.compare(nature, writes, place, bytes, lane, lanes) else {
-            if is_strong && writes {
-                self.synchronise(looked, place, 1 << lane, true);
-            }
-            return Ok(());
-        };
-        let Some(writer) = self.writes_the_same(looked, addresses, lane, &conflict) else {
-            let access = describe(place, looked.kind);
-            return Err(self.conflict(&conflict, access, place, bytes, lane));
-        };
-        self.overwrite(place, bytes, lane, writer);
-        Ok(())
-    }
-
-    /// Remembers a write that was found to do no harm.
-    pub(super) fn overwrite(&mut self, place: Where, bytes: u64, lane: usize, writer: u8) {
-        let Some(mark) = self.mark(lane, Nature::Weak) else { return };
-        let mark = Mark { lane: writer, ..mark };
-        let _ = self.apply(mark, Checks::NONE, true, place, bytes, 1 << lane);
-    }
-
-    /// Bytes that are read must have been written; those that are written have been from now on.
-    fn look_at_values(
-        &mut self,
-        place: Where,
-        bytes: u64,
-        kind: Kind,
-        is_copied: bool,
-        lane: usize,
-    ) -> Result<(), Trap> {
-        let initial = match (place, &self.cluster.check) {
-            (Where::Shared(at), Some(check)) => {
-                Some((&check.initial[(at >> 24) as usize], u64::from(at & 0x00ff_ffff)))
-            }
-            (Where::Global(at), _) => self
-                .grid
-                .view
-                .region(at, bytes)
-                .and_then(|it| it.initial().map(|initial| (initial, at - it.start))),
-            _ => None,
-        };
-        let Some((initial, from)) = initial else { return Ok(()) };
-        if kind == Kind::Write {
-            initial.set(from, bytes);
-            return Ok(());
-        }
-        let missing = if is_copied { None } else { initial.missing(from, bytes) };
-        let Some(missing) = missing else { return Ok(()) };
-        let access = describe(place, kind);
-        let address = place.address();
-        let hint = self.hint(place.plus(missing - from));
-        let kind = FaultKind::Uninitialised { access, address, bytes, hint };
-        Err(Trap::new(kind, lane as u32))
     }
 
     /// Compares an access with earlier ones, and remembers it.
@@ -217,6 +313,7 @@ impl Exec<'_, '_> {
             writes,
             warps: grid.warps,
             checks,
+            stripes: None,
             in_order: (0, 0, 0),
         };
         match place {
@@ -252,77 +349,6 @@ impl Exec<'_, '_> {
             false => locations.read(threads, lanes, &access),
         }
     }
-
-    /// A store that changes nothing does no harm: the bytes are there already, or another thread of the
-    /// same instruction stores the same. Returns who is to be remembered for it.
-    fn writes_the_same(
-        &mut self,
-        looked: &Looked<'_>,
-        addresses: &[u64; LANES],
-        lane: usize,
-        conflict: &Conflict,
-    ) -> Option<u8> {
-        let Conflict { wrong, earlier, earlier_writes, .. } = *conflict;
-        let both_write = earlier_writes && looked.kind == Kind::Write;
-        if wrong != Wrong::Unordered || !both_write || earlier.nature != Nature::Weak {
-            return None;
-        }
-        let check = self.cluster.check.as_ref();
-        let is_this_instruction = check.is_some_and(|check| {
-            earlier.cluster == check.number
-                && usize::from(earlier.slot) == self.warp.number
-                && earlier.clock == check.threads[self.warp.number].clock()
-                && earlier.pc == self.pc
-        });
-        // A lane before this one that stored to the same address.
-        let before = looked.active & earlier.lanes() & !(u32::MAX << lane);
-        let other = lanes_of(before).find(|other| addresses[*other] == addresses[lane]);
-        let value = |lane: usize, element: usize| {
-            let source = self.used(looked.inst, 1 + element);
-            let value = self.warp.registers.get(looked.access.class, source, lane).to_le_bytes();
-            let mut kept = [0; 16];
-            let width = usize::from(looked.access.bytes);
-            kept[..width].copy_from_slice(&value[..width]);
-            kept
-        };
-        let elements = 0..usize::from(looked.access.vector);
-        if let Some(other) = other.filter(|_| is_this_instruction) {
-            let mut all = elements.into_iter();
-            return all.all(|i| value(lane, i) == value(other, i)).then_some(EVERY_LANE);
-        }
-        let width = usize::from(looked.access.bytes);
-        let new: Vec<u8> = elements.flat_map(|i| value(lane, i)[..width].to_vec()).collect();
-        let old = self.bytes_at(looked.access.space, addresses[lane], looked.bytes, lane)?;
-        (old == new).then_some(lane as u8)
-    }
-
-    /// Bytes in memory.
-    fn bytes_at(
-        &mut self,
-        space: inst::Space,
-        address: u64,
-        bytes: u64,
-        lane: usize,
-    ) -> Option<Vec<u8>> {
-        let at = self.pointer(space, address, bytes, Kind::Read, lane).ok()?;
-        // SAFETY: `pointer` checked the bounds.
-        Some(unsafe { std::slice::from_raw_parts(at, bytes as usize) }.to_vec())
-    }
-}
-
-/// Lanes by their address: the first, and all that have the same.
-pub(super) fn same_address(
-    addresses: &[u64; LANES],
-    active: u32,
-) -> impl Iterator<Item = (usize, u32)> {
-    let mut left = active;
-    std::iter::from_fn(move || {
-        let first = lanes_of(left).next()?;
-        let same = lanes_of(left).filter(|lane| addresses[*lane] == addresses[first]);
-        let same = same.fold(0, |mask, lane| mask | 1 << lane);
-        left &= !same;
-        Some((first, same))
-    })
 }
 
 /// How an access is remembered.
@@ -335,7 +361,7 @@ fn nature(access: &inst::Access, kind: Kind) -> Nature {
     }
 }
 
-fn describe(place: Where, kind: Kind) -> String {
+pub(super) fn describe(place: Where, kind: Kind) -> String {
     let space = match place {
         Where::Shared(_) => "shared",
         Where::Global(_) => "global",

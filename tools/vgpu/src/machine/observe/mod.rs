@@ -1,14 +1,17 @@
 //! What the machine does, told to the checkers. With no checker each of these does nothing.
 
+mod harmless;
 mod mbarriers;
 mod memory;
 mod synchronise;
 mod transfers;
+mod values;
 
 use super::exec::Exec;
-use super::{Earlier, Trap};
+use super::{Earlier, Trap, lanes_of};
 use crate::check::{Conflict, EVERY_LANE, Mark, Nature, Wrong};
 use crate::fault::FaultKind;
+use crate::ops::LANES;
 use crate::program::inst;
 use crate::program::{LOCAL_WINDOW, PARAM_WINDOW, RESERVED_SHARED, SHARED_WINDOW, WINDOW_BYTES};
 
@@ -54,6 +57,21 @@ impl Space {
             Space::Global(at) => Space::Global(at + bytes),
         }
     }
+}
+
+/// Lanes by their address: the first, and all that have the same.
+pub(super) fn same_address(
+    addresses: &[u64; LANES],
+    active: u32,
+) -> impl Iterator<Item = (usize, u32)> {
+    let mut left = active;
+    std::iter::from_fn(move || {
+        let first = lanes_of(left).next()?;
+        let same = lanes_of(left).filter(|lane| addresses[*lane] == addresses[first]);
+        let same = same.fold(0, |mask, lane| mask | 1 << lane);
+        left &= !same;
+        Some((first, same))
+    })
 }
 
 impl Mark {

@@ -2,7 +2,7 @@
 //! issued, by an agent whose work is known to be done by those that have waited for it.
 
 use super::Space as Where;
-use super::memory::same_address;
+use super::same_address;
 use crate::check::{Agent, Known, Mark, Nature};
 use crate::checks::Checks;
 use crate::fault::FaultKind;
@@ -208,73 +208,6 @@ impl Exec<'_, '_> {
         })
     }
 
-    /// Bytes that an asynchronous operation writes have values.
-    fn set_values(&mut self, place: Where, bytes: u64) {
-        let initial = match place {
-            Where::Shared(at) => self.cluster.check.as_ref().and_then(|check| {
-                Some((check.initial.get((at >> 24) as usize)?, u64::from(at & 0x00ff_ffff)))
-            }),
-            Where::Global(at) => {
-                self.grid.view.region(at, bytes).and_then(|it| Some((it.initial()?, at - it.start)))
-            }
-        };
-        if let Some((initial, from)) = initial {
-            initial.set(from, bytes);
-        }
-    }
-
-    /// Bytes of a target have no values whose source has none.
-    fn unset_missing(&mut self, from: Where, bytes: u64, to: impl Fn(u64) -> Where) {
-        for i in self.missing(from, bytes) {
-            let check = self.cluster.check.as_ref();
-            match to(i) {
-                Where::Shared(at) => {
-                    let initial = check.and_then(|it| it.initial.get((at >> 24) as usize));
-                    initial.inspect(|it| it.unset(u64::from(at & 0x00ff_ffff)));
-                }
-                Where::Global(at) => {
-                    let region = self.grid.view.region(at, 1);
-                    region.and_then(|it| it.initial().map(|map| map.unset(at - it.start)));
-                }
-            }
-        }
-    }
-
-    /// Bytes of a range that have no values.
-    fn missing(&mut self, from: Where, bytes: u64) -> Vec<u64> {
-        let (initial, start) = match (from, &self.cluster.check) {
-            (Where::Global(at), _) => match self.grid.view.region(at, bytes) {
-                Some(region) => (region.initial(), at - region.start),
-                None => (None, 0),
-            },
-            (Where::Shared(at), Some(check)) => {
-                (check.initial.get((at >> 24) as usize), u64::from(at & 0x00ff_ffff))
-            }
-            _ => (None, 0),
-        };
-        match initial {
-            Some(initial) if initial.missing(start, bytes).is_some() => {
-                (0..bytes).filter(|i| initial.missing(start + i, 1).is_some()).collect()
-            }
-            _ => Vec::new(),
-        }
-    }
-
-    fn set_box_values(&mut self, tile: &Tile, target: u32) {
-        let bytes = tile.map.box_bytes();
-        for offset in (0..bytes).step_by(16) {
-            let at = Where::Shared(tile.place(target, offset) as u32);
-            self.set_values(at, u64::from(16.min(bytes - offset)));
-        }
-        for run in tile.runs() {
-            self.unset_missing(Where::Global(run.address), run.bytes.into(), |i| {
-                let offset = run.offset + i as u32;
-                let chunk = tile.place(target, offset / 16 * 16) as u32;
-                Where::Shared(chunk + offset % 16)
-            });
-        }
-    }
-
     /// A thread waits for groups of copies.
     pub(in crate::machine) fn observe_group_wait(
         &mut self,
@@ -340,6 +273,8 @@ impl Exec<'_, '_> {
         let (number, agent) = (self.warp.number, self.products());
         let Some(check) = &mut self.cluster.check else { return };
         let slot = check.slot(agent);
+        // The warp goes on as one: what a thread then releases includes what the others have read.
+        check.threads[number].meet(u32::MAX);
         check.threads[number].learn(u32::MAX, |seen| seen.generic.add(slot, Known::all(limit)));
     }
 }
@@ -363,7 +298,7 @@ impl ClusterState {
                     warp: at.warp.into(),
                     lane: at.lane.into(),
                     pc: at.pc,
-                    related: vec![("its initialisation".to_owned(), barrier.made.site())],
+                    related: Some(Box::new(("its initialisation".to_owned(), barrier.made.site()))),
                 });
             }
         }

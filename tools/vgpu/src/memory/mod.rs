@@ -1,13 +1,21 @@
 //! The address space of a process: the memory of its devices and the host memory that they see.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc};
+mod region;
+mod replicas;
+
+use std::alloc::{Layout, alloc_zeroed};
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+
+pub(crate) use region::Region;
+pub use region::{HostBytes, Span};
 
 use crate::check::Initial;
 use crate::checks::Checks;
+use region::Backing;
+pub use replicas::Replicas;
 
 /// Device 0's heap starts here: above the windows of the generic address space, below where Linux
 /// places programs and libraries.
@@ -56,100 +64,6 @@ pub enum MemoryError {
     },
 }
 
-/// Bytes of the host that somebody lends for an allocation.
-///
-/// # Safety
-///
-/// `start` is valid for `bytes` bytes, aligned to 256, until the value is dropped, and others access
-/// the bytes only atomically or when no kernel does.
-pub unsafe trait HostBytes: Send + Sync {
-    /// The first byte.
-    fn start(&self) -> NonNull<u8>;
-    /// How many.
-    fn bytes(&self) -> u64;
-}
-
-/// Bytes of the host that stand behind an allocation.
-enum Backing {
-    Owned {
-        start: NonNull<u8>,
-        layout: Layout,
-    },
-    /// Memory of somebody else, who keeps it alive as long as it is mapped.
-    Foreign {
-        start: NonNull<u8>,
-    },
-    Lent(Box<dyn HostBytes>),
-}
-
-// SAFETY: the bytes are reached through raw pointers with atomic accesses only.
-unsafe impl Send for Backing {}
-// SAFETY: as above.
-unsafe impl Sync for Backing {}
-
-impl Backing {
-    fn start(&self) -> *mut u8 {
-        match self {
-            Backing::Owned { start, .. } | Backing::Foreign { start } => start.as_ptr(),
-            Backing::Lent(host) => host.start().as_ptr(),
-        }
-    }
-}
-
-impl Drop for Backing {
-    fn drop(&mut self) {
-        if let Backing::Owned { start, layout } = self {
-            // SAFETY: allocated with this layout in `Memory::alloc`, and freed once.
-            unsafe { dealloc(start.as_ptr(), *layout) }
-        }
-    }
-}
-
-/// An allocation: addresses and the host bytes behind them.
-#[derive(Clone)]
-pub(crate) struct Region {
-    pub start: u64,
-    pub end: u64,
-    backing: Arc<Backing>,
-    /// Which bytes have been written; `None` if nobody keeps count.
-    initial: Option<Arc<Initial>>,
-}
-
-impl Region {
-    fn new(start: u64, end: u64, backing: Backing, initial: Option<Initial>) -> Self {
-        Region { start, end, backing: Arc::new(backing), initial: initial.map(Arc::new) }
-    }
-
-    /// Which bytes have been written, from the region's start on; `None` for all.
-    pub(crate) fn initial(&self) -> Option<&Initial> {
-        self.initial.as_deref()
-    }
-
-    /// Host address of `address`, which must lie in the region.
-    pub(crate) fn host(&self, address: u64) -> *mut u8 {
-        self.backing.start().wrapping_add((address - self.start) as usize)
-    }
-
-    /// All of `address .. address + bytes` lies in the region.
-    pub(crate) fn contains(&self, address: u64, bytes: u64) -> bool {
-        address >= self.start && address < self.end && bytes <= self.end - address
-    }
-}
-
-/// Bytes of one allocation, which lives at least as long as this.
-pub struct Span {
-    region: Region,
-    address: u64,
-}
-
-impl Span {
-    /// Where the bytes are in the host's memory. Kernels may access them at the same time.
-    #[must_use]
-    pub fn as_mut_ptr(&self) -> *mut u8 {
-        self.region.host(self.address)
-    }
-}
-
 #[derive(Default)]
 struct Table {
     regions: BTreeMap<u64, Region>,
@@ -158,6 +72,21 @@ struct Table {
     next: [u64; MAX_DEVICES],
     /// Reserved addresses, counted from their base.
     reserved: u64,
+    /// What `multimem` instructions see, by first address.
+    replicas: BTreeMap<u64, Box<dyn Replicas>>,
+}
+
+impl Table {
+    /// All of the range was reserved, and nothing is mapped there.
+    fn is_free(&self, address: u64, bytes: u64) -> bool {
+        let end = address.saturating_add(bytes);
+        let region = self.regions.range(..end).next_back();
+        let replicas = self.replicas.range(..end).next_back();
+        let is_reserved = address >= RESERVED_BASE && end - RESERVED_BASE <= self.reserved;
+        let is_used = region.is_some_and(|(_, it)| it.end > address)
+            || replicas.is_some_and(|(start, it)| start + it.bytes() > address);
+        bytes > 0 && is_reserved && !is_used
+    }
 }
 
 /// Allocations of all devices of a process.
@@ -271,9 +200,7 @@ impl Memory {
         let bytes = host.bytes();
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         let end = address.saturating_add(bytes);
-        let overlaps = table.regions.range(..end).next_back().is_some_and(|(_, r)| r.end > address);
-        let is_reserved = address >= RESERVED_BASE && end - RESERVED_BASE <= table.reserved;
-        if bytes == 0 || overlaps || !is_reserved {
+        if !table.is_free(address, bytes) {
             return Err(MemoryError::OutOfBounds { address, bytes, hint: String::new() });
         }
         table.freed.retain(|start, stop| *start >= end || *stop <= address);
@@ -439,6 +366,9 @@ fn hint(table: &Table, address: u64) -> String {
         Some(name) => format!(" (`{name}`)"),
         None => String::new(),
     };
+    if let Some(start) = table.replicas_at(address) {
+        return format!(": it is an address of a multicast object, at {start:#x}");
+    }
     if let Some((start, end)) = table.freed.range(..=address).next_back()
         && address < *end
     {
