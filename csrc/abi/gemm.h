@@ -28,13 +28,13 @@ enum class GemmOut : uint32_t { kBf16 = 0, kF32 = 1, kF32Accumulate = 2 };
 // side.
 enum class ClusterShares : uint32_t { kNothing = 0, kA = 1, kB = 2 };
 
-// kernels/gemm/fp8.cuh
+// kernels/gemm
 struct GemmParams {
-    TensorMap a;        // E4M3 [num_a_groups, m, k]
-    TensorMap b;        // E4M3 [num_groups, n, k]
+    TensorMap a;        // E4M3 or BF16 [num_a_groups, m, k]
+    TensorMap b;        // E4M3 or BF16 [num_groups, n, k]
     TensorMap d;        // BF16 [num_a_groups, m, n]; used if `stores_by_tma`
-    ScalesIn a_scales;  // [num_a_groups, m, ceil_div(k, 128)]
-    ScalesIn b_scales;  // [num_groups, ceil_div(n, 128), ceil_div(k, 128)]
+    ScalesIn a_scales;  // E4M3 only: [num_a_groups, m, ceil_div(k, 128)]
+    ScalesIn b_scales;  // E4M3 only: [num_groups, ceil_div(n, 128), ceil_div(k, 128)]
     StackOut out;       // BF16 or FP32 [num_a_groups, m, n]
     RowsParams rows;    // kMasked: num_a_groups = num_groups; otherwise 1
     FaultSink faults;

@@ -1,32 +1,32 @@
 // build: ptx=compute_90a
 // Products in E4M3, grouped along M, rows of all groups in one matrix.
-#include "kernels/gemm/fp8.cuh"
+#include "kernels/gemm/gemm.cuh"
 #include "kernels/gemm/tiles.cuh"
 #include "sched/contiguous.cuh"
 
 using namespace moekit;
-using kernels::gemm_fp8;
+using kernels::gemm;
 using sched::Contiguous;
 
 MK_INSTANCE(gemm_fp8_contiguous_m128_n128, abi::GemmParams, kernels::kM128N128.num_threads(),
-            gemm_fp8<kernels::kM128N128, Contiguous<128, 128>>)
+            gemm<kernels::kM128N128, Contiguous<128, 128>>)
 MK_INSTANCE(gemm_fp8_contiguous_m128_n192, abi::GemmParams, kernels::kM128N192.num_threads(),
-            gemm_fp8<kernels::kM128N192, Contiguous<128, 192>>)
+            gemm<kernels::kM128N192, Contiguous<128, 192>>)
 MK_INSTANCE(gemm_fp8_contiguous_m256_n128, abi::GemmParams, kernels::kM256N128.num_threads(),
-            gemm_fp8<kernels::kM256N128, Contiguous<256, 128>>)
+            gemm<kernels::kM256N128, Contiguous<256, 128>>)
 MK_INSTANCE(gemm_fp8_contiguous_swapped_m8_n64, abi::GemmParams, kernels::kSwappedM8N64.num_threads(),
-            gemm_fp8<kernels::kSwappedM8N64, Contiguous<8, 64>>)
+            gemm<kernels::kSwappedM8N64, Contiguous<8, 64>>)
 MK_INSTANCE(gemm_fp8_contiguous_swapped_m16_n64, abi::GemmParams, kernels::kSwappedM16N64.num_threads(),
-            gemm_fp8<kernels::kSwappedM16N64, Contiguous<16, 64>>)
+            gemm<kernels::kSwappedM16N64, Contiguous<16, 64>>)
 MK_INSTANCE(gemm_fp8_contiguous_swapped_m32_n64, abi::GemmParams, kernels::kSwappedM32N64.num_threads(),
-            gemm_fp8<kernels::kSwappedM32N64, Contiguous<32, 64>>)
+            gemm<kernels::kSwappedM32N64, Contiguous<32, 64>>)
 MK_INSTANCE(gemm_fp8_contiguous_swapped_m64_n64, abi::GemmParams, kernels::kSwappedM64N64.num_threads(),
-            gemm_fp8<kernels::kSwappedM64N64, Contiguous<64, 64>>)
+            gemm<kernels::kSwappedM64N64, Contiguous<64, 64>>)
 MK_INSTANCE(gemm_fp8_contiguous_swapped_m8_n128, abi::GemmParams, kernels::kSwappedM8N128.num_threads(),
-            gemm_fp8<kernels::kSwappedM8N128, Contiguous<8, 128>>)
+            gemm<kernels::kSwappedM8N128, Contiguous<8, 128>>)
 MK_INSTANCE(gemm_fp8_contiguous_swapped_m16_n128, abi::GemmParams, kernels::kSwappedM16N128.num_threads(),
-            gemm_fp8<kernels::kSwappedM16N128, Contiguous<16, 128>>)
+            gemm<kernels::kSwappedM16N128, Contiguous<16, 128>>)
 MK_INSTANCE(gemm_fp8_contiguous_swapped_m32_n128, abi::GemmParams, kernels::kSwappedM32N128.num_threads(),
-            gemm_fp8<kernels::kSwappedM32N128, Contiguous<32, 128>>)
+            gemm<kernels::kSwappedM32N128, Contiguous<32, 128>>)
 MK_INSTANCE(gemm_fp8_contiguous_swapped_m64_n128, abi::GemmParams, kernels::kSwappedM64N128.num_threads(),
-            gemm_fp8<kernels::kSwappedM64N128, Contiguous<64, 128>>)
+            gemm<kernels::kSwappedM64N128, Contiguous<64, 128>>)

@@ -8,12 +8,16 @@ namespace moekit::layout {
 // Stages of a ring at most: so many barriers are there.
 constexpr uint32_t kMaxStages = 16;
 
+// Format of A and B.
+enum class GemmFormat : uint32_t { kE4m3, kBf16 };
+
 // Shape of a CTA's block of D; all that a kernel is specialised on.
 struct GemmTile {
     uint32_t block_m, block_n;        // tokens, weights
     uint32_t num_math_warpgroups;     // share the block's 64-row slices of the product's M side
     bool swaps_operands;              // whether weights are the M side of the product, and tokens the N side
     bool scales_each_column = false;  // whether B has a scale per column of D, not per 128
+    GemmFormat format = GemmFormat::kE4m3;
 
     MK_HOST_DEVICE constexpr uint32_t num_threads() const { return 128 * (1 + num_math_warpgroups); }
     // Extents of the product that the tensor core sees.
@@ -21,9 +25,13 @@ struct GemmTile {
     MK_HOST_DEVICE constexpr uint32_t side_n() const { return swaps_operands ? block_m : block_n; }
     // 64-row slices that each math warpgroup multiplies.
     MK_HOST_DEVICE constexpr uint32_t num_slices() const { return side_m() / (64 * num_math_warpgroups); }
+    // Only E4M3 has scales.
+    MK_HOST_DEVICE constexpr bool has_scales() const { return format == GemmFormat::kE4m3; }
+    // Values of K in a stage.
+    MK_HOST_DEVICE constexpr uint32_t block_k() const { return has_scales() ? 128 : 64; }
 };
 
-// Bytes of K in a stage: 128 values, as many as a scale covers.
+// Bytes of K in a stage, as far as the swizzle reaches: 128 values of E4M3, as many as a scale covers; 64 of BF16.
 constexpr uint32_t kBlockKBytes = 128;
 // Columns of a box of D: 128 bytes of BF16, as far as the swizzle reaches.
 constexpr uint32_t kStoreColumns = 64;
@@ -48,7 +56,7 @@ struct GemmSmem {
     static constexpr uint32_t kABytes = kTile.block_m * kBlockKBytes;
     static constexpr uint32_t kBBytes = kTile.block_n * kBlockKBytes;
     // One FP32 per row of A, then those of B.
-    static constexpr uint32_t kScaleBytes = (kTile.block_m + kNumBScales) * 4;
+    static constexpr uint32_t kScaleBytes = kTile.has_scales() ? (kTile.block_m + kNumBScales) * 4 : 0;
     static constexpr uint32_t kStageBytes = (kABytes + kBBytes + kScaleBytes + kAlign - 1) / kAlign * kAlign;
 
     static constexpr uint32_t kRing = (kBarrierBytes + kAlign - 1) / kAlign * kAlign;

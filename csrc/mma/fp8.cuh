@@ -2,26 +2,16 @@
 #pragma once
 
 #include "common/macros.cuh"
-#include "ptx/wgmma.cuh"
+#include "mma/block.cuh"
 
 namespace moekit::mma {
-
-// PTX ISA, "Matrix Descriptor Format": rows of 128 bytes, K-major, swizzled within 128 bytes; eight rows are 1024
-// bytes. The leading offset does not count in this layout.
-MK_DEVICE uint64_t k_major_descriptor(uint32_t shared_address) {
-    constexpr uint64_t kLeading = 1, kStride = 1024 >> 4, kSwizzle128B = 1;
-    return (shared_address >> 4) | kLeading << 16 | kStride << 32 | kSwizzle128B << 62;
-}
 
 // Starts sum[64, n] = a[64, 128] @ b[n, 128]^T.
 template <uint32_t kN>
 MK_DEVICE void start_block(float (&sum)[kN / 2], uint64_t a, uint64_t b) {
-    constexpr uint32_t kSteps = 4, kStepBytes = 32;
     ptx::wgmma_pin(sum);
     ptx::wgmma_fence();
-#pragma unroll
-    for (uint32_t step = 0; step < kSteps; ++step)
-        ptx::WgmmaE4m3<kN>::issue(sum, a + step * (kStepBytes >> 4), b + step * (kStepBytes >> 4), step > 0);
+    issue_block<ptx::WgmmaE4m3<kN>>(sum, a, b, false);
     ptx::wgmma_commit_group();
     ptx::wgmma_pin(sum);
 }

@@ -41,38 +41,52 @@ MK_DEVICE void wgmma_pin(float (&d)[kLen]) {
 #define MK_SUMS_32(d, i) MK_SUMS_16(d, i), MK_SUMS_16(d, i + 16)
 #define MK_SUMS_64(d, i) MK_SUMS_32(d, i), MK_SUMS_32(d, i + 32)
 #define MK_SUMS_96(d, i) MK_SUMS_64(d, i), MK_SUMS_32(d, i + 64)
+#define MK_SUMS_128(d, i) MK_SUMS_64(d, i), MK_SUMS_64(d, i + 64)
 
 // d[64, n] (+)= a[64, 32] @ b[n, 32]^T in E4M3, both operands in shared memory, K-major.
 template <uint32_t kN>
 struct WgmmaE4m3;
 
+// d[64, n] (+)= a[64, 16] @ b[n, 16]^T in BF16, both operands in shared memory, K-major.
+template <uint32_t kN>
+struct WgmmaBf16;
+
 // PTX ISA, `wgmma.mma_async`. Asynchronous: `d` is the hardware's until the wait. d[4j + i] of a thread is row
 // 16 * warp + lane / 4 + 8 * (i / 2), column 8j + 2 * (lane % 4) + i % 2. Without `adds`, d is overwritten.
-#define MK_WGMMA_E4M3(n, names, sums, a_name, b_name, adds_name)                                               \
-    template <>                                                                                                \
-    struct WgmmaE4m3<n> {                                                                                      \
-        static MK_DEVICE void issue(float (&d)[n / 2], uint64_t a, uint64_t b, bool adds) {                    \
-            asm volatile("{\n.reg .pred adds;\nsetp.ne.b32 adds, " adds_name                                   \
-                         ", 0;\nwgmma.mma_async.sync.aligned.m64n" #n "k32.f32.e4m3.e4m3 {" names "}, " a_name \
-                         ", " b_name ", adds, 1, 1;\n}\n"                                                      \
-                         : sums                                                                                \
-                         : "l"(a), "l"(b), "r"(static_cast<int32_t>(adds)));                                   \
-        }                                                                                                      \
+#define MK_WGMMA_ISSUE(type, n, suffix, flags, names, num_sums, a_name, b_name, adds_name)                       \
+    template <>                                                                                                  \
+    struct type<n> {                                                                                             \
+        static MK_DEVICE void issue(float (&d)[n / 2], uint64_t a, uint64_t b, bool adds) {                      \
+            asm volatile("{\n.reg .pred adds;\nsetp.ne.b32 adds, " adds_name                                     \
+                         ", 0;\nwgmma.mma_async.sync.aligned.m64n" #n suffix " {" names "}, " a_name ", " b_name \
+                         ", adds, " flags ";\n}\n"                                                               \
+                         : MK_SUMS_##num_sums(d, 0)                                                              \
+                         : "l"(a), "l"(b), "r"(static_cast<int32_t>(adds)));                                     \
+        }                                                                                                        \
     };
 
-MK_WGMMA_E4M3(8, "%0, %1, %2, %3", MK_SUMS_4(d, 0), "%4", "%5", "%6")
-MK_WGMMA_E4M3(16, "%0, %1, %2, %3, %4, %5, %6, %7", MK_SUMS_8(d, 0), "%8", "%9", "%10")
-MK_WGMMA_E4M3(32, MK_NAMES_10() "%10, %11, %12, %13, %14, %15", MK_SUMS_16(d, 0), "%16", "%17", "%18")
-MK_WGMMA_E4M3(64, MK_NAMES_10() MK_NAMES_10(1) MK_NAMES_10(2) "%30, %31", MK_SUMS_32(d, 0), "%32", "%33", "%34")
-MK_WGMMA_E4M3(128,
-              MK_NAMES_10() MK_NAMES_10(1) MK_NAMES_10(2) MK_NAMES_10(3) MK_NAMES_10(4)
-                  MK_NAMES_10(5) "%60, %61, %62, %63",
-              MK_SUMS_64(d, 0), "%64", "%65", "%66")
-MK_WGMMA_E4M3(192,
-              MK_NAMES_10() MK_NAMES_10(1) MK_NAMES_10(2) MK_NAMES_10(3) MK_NAMES_10(4) MK_NAMES_10(5) MK_NAMES_10(6)
-                  MK_NAMES_10(7) MK_NAMES_10(8) "%90, %91, %92, %93, %94, %95",
-              MK_SUMS_96(d, 0), "%96", "%97", "%98")
+#define MK_WGMMA(n, names, num_sums, a_name, b_name, adds_name)                                           \
+    MK_WGMMA_ISSUE(WgmmaE4m3, n, "k32.f32.e4m3.e4m3", "1, 1", names, num_sums, a_name, b_name, adds_name) \
+    MK_WGMMA_ISSUE(WgmmaBf16, n, "k16.f32.bf16.bf16", "1, 1, 0, 0", names, num_sums, a_name, b_name, adds_name)
 
-#undef MK_WGMMA_E4M3
+MK_WGMMA(8, "%0, %1, %2, %3", 4, "%4", "%5", "%6")
+MK_WGMMA(16, "%0, %1, %2, %3, %4, %5, %6, %7", 8, "%8", "%9", "%10")
+MK_WGMMA(32, MK_NAMES_10() "%10, %11, %12, %13, %14, %15", 16, "%16", "%17", "%18")
+MK_WGMMA(64, MK_NAMES_10() MK_NAMES_10(1) MK_NAMES_10(2) "%30, %31", 32, "%32", "%33", "%34")
+MK_WGMMA(128,
+         MK_NAMES_10() MK_NAMES_10(1) MK_NAMES_10(2) MK_NAMES_10(3) MK_NAMES_10(4) MK_NAMES_10(5) "%60, %61, %62, %63",
+         64, "%64", "%65", "%66")
+MK_WGMMA(192,
+         MK_NAMES_10() MK_NAMES_10(1) MK_NAMES_10(2) MK_NAMES_10(3) MK_NAMES_10(4) MK_NAMES_10(5) MK_NAMES_10(6)
+             MK_NAMES_10(7) MK_NAMES_10(8) "%90, %91, %92, %93, %94, %95",
+         96, "%96", "%97", "%98")
+MK_WGMMA(256,
+         MK_NAMES_10() MK_NAMES_10(1) MK_NAMES_10(2) MK_NAMES_10(3) MK_NAMES_10(4) MK_NAMES_10(5) MK_NAMES_10(6)
+             MK_NAMES_10(7) MK_NAMES_10(8) MK_NAMES_10(9) MK_NAMES_10(10) MK_NAMES_10(11) "%120, %121, %122, %123, "
+                                                                                        "%124, %125, %126, %127",
+         128, "%128", "%129", "%130")
+
+#undef MK_WGMMA
+#undef MK_WGMMA_ISSUE
 
 }  // namespace moekit::ptx

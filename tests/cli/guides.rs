@@ -1,4 +1,4 @@
-//! What docs/eplb.md and docs/pipeline.md show is what the tool prints and draws today.
+//! What docs/eplb.md, docs/grouped_gemm.md and docs/pipeline.md show is what the tool prints and draws today.
 
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,11 @@ fn the_eplb_guides_output_and_pictures_are_the_tools() {
 #[test]
 fn the_pipeline_guides_output_and_pictures_are_the_tools() {
     assert_is_the_tools("docs/pipeline.md", 8, 6);
+}
+
+#[test]
+fn the_products_guides_output_is_the_tools() {
+    assert_is_the_tools("docs/grouped_gemm.md", 2, 0);
 }
 
 /// Runs each block of a guide and compares what it prints and the files that it writes.

@@ -67,7 +67,7 @@ pub fn fp8_stack<B: Backend>(backend: &B, all: &[Quantised]) -> QuantTensor<B, 3
     }
 }
 
-fn round(values: &[f32]) -> Vec<bf16> {
+pub fn round(values: &[f32]) -> Vec<bf16> {
     values.iter().map(|&x| bf16::from_f32(x)).collect()
 }
 

@@ -1,4 +1,4 @@
-//! Launches of FP8 products that the cases run with, whatever would be chosen for their shapes.
+//! Launches of products that the cases run with, whatever would be chosen for their shapes.
 
 use moekit::backend::cuda::heuristics::{Cluster, GemmConfig, GemmTile, Smem, tiles};
 use moekit::gemm::{GemmFormat, GemmKind, GemmShape};
@@ -7,33 +7,51 @@ use moekit::gemm::{GemmFormat, GemmKind, GemmShape};
 const MAX_SMEM_BYTES: usize = 227 << 10;
 
 /// The cases that meet every part of a kernel.
-pub const CASES: [&str; 4] = [
-    "fp8_products_of_every_shape_agree_with_f64",
-    "groups_of_every_pattern_agree_with_f64",
-    "masked_groups_of_every_size_agree_with_f64",
-    "a_row_has_the_same_bits_in_every_layout",
-];
+pub const fn cases(format: GemmFormat) -> [&'static str; 4] {
+    match format {
+        GemmFormat::Fp8 => [
+            "fp8_products_of_every_shape_agree_with_f64",
+            "::groups_of_every_pattern_agree_with_f64",
+            "masked_groups_of_every_size_agree_with_f64",
+            "a_row_has_the_same_bits_in_every_layout",
+        ],
+        GemmFormat::Bf16 => [
+            "bf16_products_of_every_shape_agree_with_f64",
+            "bf16_groups_of_every_pattern_agree_with_f64",
+            "masked_rows_beyond_the_count_are_left_alone",
+            "a_bf16_row_has_the_same_bits_in_any_company",
+        ],
+    }
+}
 
 /// Every tile with the deepest ring that fits; the shortest rings; clusters.
-pub fn all() -> Vec<(String, GemmConfig)> {
-    let tiles = tiles(GemmKind::Dense, GemmFormat::Fp8);
+pub fn all(format: GemmFormat) -> Vec<(String, GemmConfig)> {
+    let tiles = tiles(GemmKind::Dense, format);
     let deepest = tiles.iter().map(|&tile| (tile, usize::MAX, Cluster::Single));
     let some = tiles.iter().filter(|tile| !tile.swap_ab && tile.block_n == 128);
-    let shortest = some.clone().map(|&tile| (tile, 1, Cluster::Single));
+    // In BF16 a stage is released when the next has come.
+    let least = if format == GemmFormat::Bf16 { 2 } else { 1 };
+    let shortest = some.clone().map(|&tile| (tile, least, Cluster::Single));
     let paired = some.map(|&tile| (tile, 2, Cluster::AlongN));
     let all = deepest.chain(shortest).chain(paired);
-    all.map(|(tile, num_stages, cluster)| config(tile, num_stages, cluster)).collect()
+    all.map(|(tile, num_stages, cluster)| config(format, tile, num_stages, cluster)).collect()
 }
 
 /// A launch and its name, with at most `max_stages`.
-fn config(tile: GemmTile, max_stages: usize, cluster: Cluster) -> (String, GemmConfig) {
+fn config(
+    format: GemmFormat,
+    tile: GemmTile,
+    max_stages: usize,
+    cluster: Cluster,
+) -> (String, GemmConfig) {
     // The larger of the two, for any format of D.
-    let smem = Smem::new(&tile, &GemmShape::new(GemmKind::Dense, 1, 1, 128));
+    let shape = GemmShape { format, ..GemmShape::new(GemmKind::Dense, 1, 1, 128) };
+    let smem = Smem::new(&tile, &shape);
     let num_stages = smem.num_stages(MAX_SMEM_BYTES).min(max_stages);
     let config = GemmConfig {
-        format: GemmFormat::Fp8,
+        format,
         tile,
-        block_k: 128,
+        block_k: format.block_k(),
         num_math_warpgroups: tile.num_math_warpgroups(),
         num_stages,
         cluster,
@@ -42,5 +60,9 @@ fn config(tile: GemmTile, max_stages: usize, cluster: Cluster) -> (String, GemmC
         smem_bytes: smem.bytes(num_stages),
     };
     let cluster = if cluster == Cluster::Single { "" } else { "-pairs" };
-    (format!("{}-s{num_stages}{cluster}", tile.name()), config)
+    let format = match format {
+        GemmFormat::Fp8 => "fp8",
+        GemmFormat::Bf16 => "bf16",
+    };
+    (format!("{format}-{}-s{num_stages}{cluster}", tile.name()), config)
 }

@@ -27,7 +27,7 @@ on_every_backend![
 ];
 
 /// Rows of groups and how far apart they start: none, one, a block, more than one, all in one group.
-const PATTERNS: [(&[usize], usize); 6] = [
+pub const PATTERNS: [(&[usize], usize); 6] = [
     (&[0, 0, 0], 128),
     (&[1, 1, 1, 1], 1),
     (&[129, 0, 3, 64], 128),
@@ -37,15 +37,15 @@ const PATTERNS: [(&[usize], usize); 6] = [
 ];
 
 /// Both forms of a contiguous layout.
-struct Rows {
-    grouped_layout: Vec<i32>,
+pub struct Rows {
+    pub grouped_layout: Vec<i32>,
     expert_offsets: Vec<i32>,
     counts: Vec<i32>,
 }
 
 impl Rows {
     /// Groups one after another, each from a multiple of `alignment`; `tail` rows of padding behind them.
-    fn new(sizes: &[usize], alignment: usize, tail: usize) -> Self {
+    pub fn new(sizes: &[usize], alignment: usize, tail: usize) -> Self {
         let (mut grouped_layout, mut expert_offsets) = (Vec::new(), vec![0]);
         for (group, &size) in sizes.iter().enumerate() {
             grouped_layout.resize(grouped_layout.len() + size, group as i32);

@@ -10,6 +10,7 @@ mod dispatch;
 mod dispatch_edges;
 mod gate;
 mod gemm;
+mod gemm_bf16;
 mod gemm_configs;
 mod gemm_groups;
 mod json;
@@ -30,6 +31,7 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Failed, Trial};
 use moekit::backend::SimdLevel;
 use moekit::backend::cuda::Cuda;
+use moekit::gemm::GemmFormat;
 use moekit::{Backend, Cpu};
 
 use case::{Case, NamedCase};
@@ -44,7 +46,7 @@ fn stages<B: Backend>() -> Vec<(&'static str, Vec<Case<B>>)> {
         ("combine", combine::cases()),
         ("quant", [quant::cases(), quant_layout::cases()].concat()),
         ("swiglu", swiglu::cases()),
-        ("gemm", [gemm::cases(), gemm_groups::cases()].concat()),
+        ("gemm", [gemm::cases(), gemm_groups::cases(), gemm_bf16::cases()].concat()),
         ("layer", layer::cases()),
     ]
 }
@@ -117,29 +119,20 @@ fn cpu_cases(options: &Options) -> Vec<NamedCase> {
 /// Stages for which the CUDA backend has no kernel yet: their cases are left out.
 const WITHOUT_CUDA_KERNEL: [&str; 1] = ["layer"];
 
-/// Cases of other stages that need one: products in BF16, and those grouped along K.
-const CASES_WITHOUT_CUDA_KERNEL: [&str; 4] = [
-    "bf16_products_of_every_shape_agree_with_f64",
-    "grouped_rows_take_their_experts_weights",
-    "masked_rows_beyond_the_count_are_left_alone",
-    "k_grouped_products_are_added_to_d",
-];
-
 /// The CUDA backend on whatever the driver drives, and its products once more with every compiled kernel.
 fn cuda_cases(cuda: &Cuda, options: &Options) -> Vec<NamedCase> {
     let mut cases = named_cases(&options.backend, cuda, options);
-    for (name, config) in gemm_configs::all() {
-        let prefix = format!("{}-{name}", options.backend);
-        let with_config = named_cases(&prefix, &cuda.with_gemm_config(config), options);
-        let is_for_all =
-            |case: &NamedCase| gemm_configs::CASES.iter().any(|name| case.name.ends_with(name));
-        cases.extend(with_config.into_iter().filter(is_for_all));
+    for format in [GemmFormat::Fp8, GemmFormat::Bf16] {
+        for (name, config) in gemm_configs::all(format) {
+            let prefix = format!("{}-{name}", options.backend);
+            let with_config = named_cases(&prefix, &cuda.with_gemm_config(config), options);
+            let is_for_all = |case: &NamedCase| {
+                gemm_configs::cases(format).iter().any(|name| case.name.ends_with(name))
+            };
+            cases.extend(with_config.into_iter().filter(is_for_all));
+        }
     }
-    cases.retain(|case| {
-        let is_left_out = |name: &&str| case.name.ends_with(*name);
-        !WITHOUT_CUDA_KERNEL.contains(&case.stage)
-            && !CASES_WITHOUT_CUDA_KERNEL.iter().any(is_left_out)
-    });
+    cases.retain(|case| !WITHOUT_CUDA_KERNEL.contains(&case.stage));
     cases
 }
 

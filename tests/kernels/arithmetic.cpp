@@ -49,17 +49,20 @@ static void describe(unsigned* out) {
     std::copy(all, all + 6, out);
 }
 
-template <size_t... kIdx>
-static void describe_all(unsigned* out, std::index_sequence<kIdx...>) {
-    (describe<kernels::kFp8Tiles[kIdx]>(out + 6 * kIdx), ...);
+template <const auto& kTiles, size_t... kIdx>
+static size_t describe_all(unsigned* out, std::index_sequence<kIdx...>) {
+    static_assert(sizeof...(kIdx) <= 64);
+    (describe<kTiles[kIdx]>(out + 6 * kIdx), ...);
+    return sizeof...(kIdx);
 }
 
 // Writes six numbers for each tile; `out` has room for 64 tiles. Returns their number.
-extern "C" size_t mk_gemm_tiles(unsigned* out) {
-    constexpr size_t kLen = std::size(kernels::kFp8Tiles);
-    static_assert(kLen <= 64);
-    describe_all(out, std::make_index_sequence<kLen>());
-    return kLen;
+extern "C" size_t mk_gemm_fp8_tiles(unsigned* out) {
+    return describe_all<kernels::kFp8Tiles>(out, std::make_index_sequence<std::size(kernels::kFp8Tiles)>());
+}
+
+extern "C" size_t mk_gemm_bf16_tiles(unsigned* out) {
+    return describe_all<kernels::kBf16Tiles>(out, std::make_index_sequence<std::size(kernels::kBf16Tiles)>());
 }
 
 extern "C" unsigned mk_float_key(float x) {

@@ -246,12 +246,17 @@ fn keys_ascend() -> Result<(), Failed> {
 }
 
 fn compare_tiles() -> Result<(), Failed> {
+    compare_tiles_in(GemmFormat::Fp8, "mk_gemm_fp8_tiles")?;
+    compare_tiles_in(GemmFormat::Bf16, "mk_gemm_bf16_tiles")
+}
+
+fn compare_tiles_in(format: GemmFormat, name: &str) -> Result<(), Failed> {
     // SAFETY: the type is that in `arithmetic.cpp`.
-    let describe = unsafe { function::<unsafe extern "C" fn(*mut u32) -> usize>("mk_gemm_tiles")? };
+    let describe = unsafe { function::<unsafe extern "C" fn(*mut u32) -> usize>(name)? };
     let mut numbers = [[0u32; 6]; 64];
     // SAFETY: there is room for 64 tiles.
     let len = unsafe { describe(numbers.as_mut_ptr().cast()) };
-    let shape = GemmShape::new(GemmKind::Dense, 1, 1, 128);
+    let shape = GemmShape { format, ..GemmShape::new(GemmKind::Dense, 1, 1, 128) };
     let here = |tile: &GemmTile| {
         let smem = Smem::new(tile, &shape);
         let (fixed, stage) = (smem.bytes(0), smem.bytes(1) - smem.bytes(0));
@@ -259,7 +264,7 @@ fn compare_tiles() -> Result<(), Failed> {
         let [m, n, num_math] = extents.map(|it| it as u32);
         [m, n, num_math, u32::from(tile.swap_ab), stage as u32, fixed as u32]
     };
-    let mut here: Vec<_> = tiles(GemmKind::Dense, GemmFormat::Fp8).iter().map(here).collect();
+    let mut here: Vec<_> = tiles(GemmKind::Dense, format).iter().map(here).collect();
     let there = &mut numbers[..len];
     here.sort_unstable();
     there.sort_unstable();

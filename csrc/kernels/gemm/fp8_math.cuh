@@ -1,22 +1,10 @@
 // The math of E4M3 products with tokens on the M side of the tensor core.
 #pragma once
 
-#include "epilogue/store_bf16.cuh"
-#include "epilogue/store_f32.cuh"
-#include "kernels/gemm/math.cuh"
+#include "kernels/gemm/rows_math.cuh"
 #include "mma/fp8.cuh"
 
-#include <cuda/ptx>
-
 namespace moekit::kernels {
-
-// Config checks.
-template <layout::GemmTile kTile>
-struct Fp8TileChecks {
-    static_assert(not kTile.swaps_operands);
-    static_assert(kTile.block_m % (64 * kTile.num_math_warpgroups) == 0, "warpgroups share 64-row slices evenly");
-    static_assert(kTile.block_n % layout::kStoreColumns == 0, "columns are stored in whole boxes");
-};
 
 // Scales of one stage that a thread of the products needs. Of B: those of the block, or of the thread's two columns in
 // each eight.
@@ -42,32 +30,22 @@ struct Fp8Scales {
     }
 };
 
-// A math warpgroup's slices of one block.
 template <layout::GemmTile kTile>
-struct Fp8Math {
-    using Smem = layout::GemmSmem<kTile>;
-    static constexpr uint32_t kSlices = kTile.num_slices();
-    static constexpr uint32_t kN = kTile.block_n;
-
-    MathWarp<kTile> at;
-
-    // The thread's first row in the block; 8 below is its second, and 64 below that of the next slice.
-    MK_DEVICE uint32_t first_row() const {
-        return at.group_idx * kSlices * 64 + at.warp_in_group * 16 + common::lane_idx() / 4;
-    }
+struct Fp8Math : RowsMath<kTile> {
+    using typename RowsMath<kTile>::Smem;
+    using RowsMath<kTile>::kSlices, RowsMath<kTile>::kN, RowsMath<kTile>::at;
 
     MK_DEVICE void multiply(GemmRing<kTile>& ring, float (&accum)[kSlices][kN / 2]) const {
         const abi::GemmParams& p = at.p;
-        const uint32_t first_slice = at.group_idx * kSlices, row = first_row();
+        const uint32_t row = this->first_row();
         for (uint32_t k = 0; k < p.k; k += common::kGranK, ring.advance()) {
             ring.wait_full();
             const Fp8Scales<kTile> scales(ring.data() + Smem::kScales, row);
-            const uint64_t b = mma::k_major_descriptor(ring.data() + Smem::kB);
+            const uint64_t b = mma::k_major_descriptor(this->n_side(ring.data()));
 #pragma unroll
             for (uint32_t slice = 0; slice < kSlices; ++slice) {
-                const uint32_t a_smem = ring.data() + Smem::kA + (first_slice + slice) * 64 * layout::kBlockKBytes;
                 float sum[kN / 2];
-                mma::start_block<kN>(sum, mma::k_major_descriptor(a_smem), b);
+                mma::start_block<kN>(sum, mma::k_major_descriptor(this->m_side(ring.data(), slice)), b);
                 ptx::wgmma_wait_group<0>();
                 ptx::wgmma_pin(sum);
                 // NOTE: the scales are in registers by now: the stage may be filled again.
@@ -76,57 +54,6 @@ struct Fp8Math {
                 mma::promote(accum[slice], sum, scales.a[slice], scales.b);
             }
         }
-    }
-
-    MK_DEVICE void store(const sched::Block& block, float (&accum)[kSlices][kN / 2]) const {
-        const abi::GemmParams& p = at.p;
-        const uint32_t num_rows = block.num_rows + block.num_zero_rows;
-        clear_zero_rows(block, accum);
-        if (p.kind == abi::GemmOut::kBf16)
-            return store_bf16(block, num_rows, accum);
-#pragma unroll
-        for (uint32_t slice = 0; slice < kSlices; ++slice) {
-            const uint32_t first = (at.group_idx * kSlices + slice) * 64;
-            const auto of_slice = [&](uint32_t rows) { return rows > first ? rows - first : 0; };
-            epilogue::store_f32<kN>(p, block, block.row + first, of_slice(block.num_rows), of_slice(num_rows),
-                                    accum[slice], at.warp_in_group);
-        }
-    }
-
-private:
-    MK_DEVICE void clear_zero_rows(const sched::Block& block, float (&accum)[kSlices][kN / 2]) const {
-        if (block.num_zero_rows == 0)
-            return;
-#pragma unroll
-        for (uint32_t slice = 0; slice < kSlices; ++slice)
-#pragma unroll
-            for (uint32_t i = 0; i < kN / 2; ++i)
-                if (first_row() + slice * 64 + i / 2 % 2 * 8 >= block.num_rows)
-                    accum[slice][i] = 0.0f;
-    }
-
-    MK_DEVICE void store_bf16(const sched::Block& block, uint32_t num_rows,
-                              const float (&accum)[kSlices][kN / 2]) const {
-        const uint32_t first_smem =
-            at.smem + Smem::d(at.p.num_stages) + at.group_idx * kSlices * epilogue::Bf16Box<64, kN>::kBytes;
-        at.wait_stored();
-#pragma unroll
-        for (uint32_t slice = 0; slice < kSlices; ++slice)
-            epilogue::rows_to_shared<kN>(accum[slice], first_smem + slice * epilogue::Bf16Box<64, kN>::kBytes,
-                                         at.warp_in_group);
-        const bool by_tma = at.ready_to_store(block, num_rows);
-#pragma unroll
-        for (uint32_t slice = 0; slice < kSlices; ++slice) {
-            const uint32_t first = (at.group_idx * kSlices + slice) * 64;
-            const epilogue::Bf16Box<64, kN> box = {first_smem + slice * epilogue::Bf16Box<64, kN>::kBytes,
-                                                   block.a_group, block.row + first, block.column};
-            if (not by_tma)
-                box.copy_rows(at.p, num_rows > first ? min(num_rows - first, 64) : 0);
-            else if (at.is_leader())
-                box.store(at.p);
-        }
-        if (by_tma and at.is_leader())
-            cuda::ptx::cp_async_bulk_commit_group();
     }
 };
 

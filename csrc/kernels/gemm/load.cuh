@@ -17,7 +17,8 @@ template <layout::GemmTile kTile>
 using GemmRing = common::RingState<layout::GemmSmem<kTile>::kRing, layout::GemmSmem<kTile>::kStageBytes>;
 
 // Arrivals that end a stage's filling: the thread that expects the tiles' bytes, and every lane that loads scales.
-constexpr uint32_t kFullArrivals = 1 + 32;
+template <layout::GemmTile kTile>
+constexpr uint32_t kFullArrivals = 1 + (kTile.has_scales() ? 32 : 0);
 
 MK_DEVICE uint64_t* shared_barrier(uint32_t address) {
     return static_cast<uint64_t*>(__cvta_shared_to_generic(address));
@@ -47,7 +48,7 @@ MK_DEVICE void load_tiles(const abi::GemmParams& p, uint32_t smem) {
     const uint32_t cta_rank = ptx::cluster_ctarank();
     sched::for_each_block<Scheduler>(p, [&](const sched::Block& block) {
         if (block.multiplies and common::lane_idx() == 0) {
-            for (uint32_t k = 0; k < p.k; k += common::kGranK, ring.advance()) {
+            for (uint32_t k = 0; k < p.k; k += kTile.block_k(), ring.advance()) {
                 ring.wait_empty();
                 cuda::ptx::mbarrier_arrive_expect_tx(cuda::ptx::sem_release, cuda::ptx::scope_cta,
                                                      cuda::ptx::space_shared, shared_barrier(ring.full()),

@@ -297,20 +297,20 @@ pub enum ClusterShares {
     A = 1,
     B = 2,
 }
-#[doc = " kernels/gemm/fp8.cuh"]
+#[doc = " kernels/gemm"]
 #[repr(C)]
 #[repr(align(64))]
 #[derive(Debug, Copy, Clone)]
 pub struct GemmParams {
-    #[doc = " E4M3 [num_a_groups, m, k]"]
+    #[doc = " E4M3 or BF16 [num_a_groups, m, k]"]
     pub a: TensorMap,
-    #[doc = " E4M3 [num_groups, n, k]"]
+    #[doc = " E4M3 or BF16 [num_groups, n, k]"]
     pub b: TensorMap,
     #[doc = " BF16 [num_a_groups, m, n]; used if `stores_by_tma`"]
     pub d: TensorMap,
-    #[doc = " [num_a_groups, m, ceil_div(k, 128)]"]
+    #[doc = " E4M3 only: [num_a_groups, m, ceil_div(k, 128)]"]
     pub a_scales: ScalesIn,
-    #[doc = " [num_groups, ceil_div(n, 128), ceil_div(k, 128)]"]
+    #[doc = " E4M3 only: [num_groups, ceil_div(n, 128), ceil_div(k, 128)]"]
     pub b_scales: ScalesIn,
     #[doc = " BF16 or FP32 [num_a_groups, m, n]"]
     pub out: StackOut,

@@ -6,18 +6,17 @@ use super::abi::{ClusterShares, GemmParams, RowsKind, RowsParams, TensorMap};
 use super::driver::Launch;
 use super::heuristics::{ChooseOptions, Cluster, GemmConfig, MAX_STAGES, Smem, choose, tiles};
 use super::params::to_u32;
-use super::stages::no_kernel;
 use super::{Cuda, CudaStream};
 use crate::cost::DeviceSpec;
 use crate::error::{Error, Result};
 use crate::gemm::{
-    GemmArgs, GemmKind, GemmShape, GroupRows, GroupedGemmArgs, KGroupedGemmArgs, KGroupedOperands,
-    MaskedGemmArgs, Operands,
+    GemmArgs, GemmFormat, GemmKind, GemmShape, GroupRows, GroupedGemmArgs, KGroupedGemmArgs,
+    KGroupedOperands, MaskedGemmArgs, Operands,
 };
 use crate::moe::quant::GRAN_K;
-use crate::num::ceil_div;
-use crate::tensor::{Layout, QuantRef, TensorRef};
-use operands::{Output, scales, values_map};
+use crate::num::{bf16, ceil_div};
+use crate::tensor::{Element, Layout, QuantRef, TensorRef};
+use operands::{Operand, Output};
 
 /// Blocks along M that are walked together: with as many along N, of the CTAs that run at once, they take the fewest
 /// rows of A and B from memory.
@@ -30,12 +29,14 @@ const K_GROUPED: &str = "k_grouped_gemm_nt_contiguous";
 
 pub fn dense(cuda: &Cuda, stream: &CudaStream, args: GemmArgs<'_, Cuda>) -> Result<()> {
     let GemmArgs { operands, mut out } = args;
-    let Operands::Fp8 { a, b } = operands else { return Err(no_kernel(DENSE)) };
     let [m, n] = out.layout().shape();
     if m == 0 || n == 0 {
         return Ok(());
     }
-    let (a, b) = (a.split_rows(1)?, b.split_rows(1)?);
+    let [a, b] = match operands {
+        Operands::Fp8 { a, b } => scaled(a.split_rows(1)?, b.split_rows(1)?),
+        Operands::Bf16 { a, b } => unscaled(a.split_rows(1)?, b.split_rows(1)?),
+    };
     let product =
         Product { op: DENSE, kind: GemmKind::Dense, a, b, rows: all_rows(), expected_m: m };
     product.launch(cuda, stream, Output::matrix(&mut out))
@@ -43,7 +44,6 @@ pub fn dense(cuda: &Cuda, stream: &CudaStream, args: GemmArgs<'_, Cuda>) -> Resu
 
 pub fn contiguous(cuda: &Cuda, stream: &CudaStream, args: GroupedGemmArgs<'_, Cuda>) -> Result<()> {
     let GroupedGemmArgs { operands, rows, mut out } = args;
-    let Operands::Fp8 { a, b } = operands else { return Err(no_kernel(CONTIGUOUS)) };
     let rows = match rows {
         GroupRows::PerRow(grouped_layout) => {
             RowsParams { values: grouped_layout.as_ptr(), kind: RowsKind::PerRow, ..all_rows() }
@@ -55,8 +55,11 @@ pub fn contiguous(cuda: &Cuda, stream: &CudaStream, args: GroupedGemmArgs<'_, Cu
             num_experts: to_u32(CONTIGUOUS, "b", num_recv.shape()[0])?,
         },
     };
-    let a = a.split_rows(1)?;
-    let [num_groups, m] = [b.values.shape()[0], a.values.shape()[1]];
+    let [a, b] = match operands {
+        Operands::Fp8 { a, b } => scaled(a.split_rows(1)?, b),
+        Operands::Bf16 { a, b } => unscaled(a.split_rows(1)?, b),
+    };
+    let [num_groups, m] = [b.shape()[0], a.shape()[1]];
     let expected_m = ceil_div(m, num_groups.max(1));
     let product = Product { op: CONTIGUOUS, kind: GemmKind::Contiguous, a, b, rows, expected_m };
     product.launch(cuda, stream, Output::matrix(&mut out))
@@ -64,7 +67,10 @@ pub fn contiguous(cuda: &Cuda, stream: &CudaStream, args: GroupedGemmArgs<'_, Cu
 
 pub fn masked(cuda: &Cuda, stream: &CudaStream, args: MaskedGemmArgs<'_, Cuda>) -> Result<()> {
     let MaskedGemmArgs { operands, rows, mut out } = args;
-    let Operands::Fp8 { a, b } = operands else { return Err(no_kernel(MASKED)) };
+    let [a, b] = match operands {
+        Operands::Fp8 { a, b } => scaled(a, b),
+        Operands::Bf16 { a, b } => unscaled(a, b),
+    };
     let expected_m = rows.expected_m;
     let rows = RowsParams { values: rows.masked_m.as_ptr(), kind: RowsKind::Masked, ..all_rows() };
     let product = Product { op: MASKED, kind: GemmKind::Masked, a, b, rows, expected_m };
@@ -74,18 +80,29 @@ pub fn masked(cuda: &Cuda, stream: &CudaStream, args: MaskedGemmArgs<'_, Cuda>) 
 /// One launch for each group: the host knows their K, and each fills the device.
 pub fn k_grouped(cuda: &Cuda, stream: &CudaStream, args: KGroupedGemmArgs<'_, Cuda>) -> Result<()> {
     let KGroupedGemmArgs { operands, ks, mut d } = args;
-    let KGroupedOperands::Fp8 { a, b } = operands else { return Err(no_kernel(K_GROUPED)) };
     let ([_, m, n], [group_stride, ..]) = (d.shape(), d.layout().strides());
     if m == 0 || n == 0 {
         return Ok(());
     }
     let mut first_k = 0;
     for (group, &k) in ks.iter().enumerate().filter(|(_, k)| **k > 0) {
+        let ([a_shape, b_shape], op, rows) = ([[m, k], [n, k]], K_GROUPED, all_rows());
         // SAFETY: `KGroupedGemmArgs` checked that both hold `m` or `n` times the sum of all K.
-        let (a, b) = unsafe { (k_group(&a, [m, k], first_k), k_group(&b, [n, k], first_k)) };
+        let ([a, b], kind) = unsafe {
+            match &operands {
+                KGroupedOperands::Fp8 { a, b } => {
+                    let (a, b) = (k_group(a, a_shape, first_k), k_group(b, b_shape, first_k));
+                    (scaled(a, b), GemmKind::KGrouped)
+                }
+                // Without scales there is nothing that sets it apart from a dense product.
+                KGroupedOperands::Bf16 { a, b } => {
+                    let (a, b) = (k_matrix(a, a_shape, first_k), k_matrix(b, b_shape, first_k));
+                    (unscaled(a, b), GemmKind::Dense)
+                }
+            }
+        };
         first_k += k;
-        let kind = GemmKind::KGrouped;
-        let product = Product { op: K_GROUPED, kind, a, b, rows: all_rows(), expected_m: m };
+        let product = Product { op, kind, a, b, rows, expected_m: m };
         product.launch(cuda, stream, Output::added(&mut d, group * group_stride))?;
     }
     Ok(())
@@ -101,16 +118,39 @@ unsafe fn k_group<'a>(
     [rows, k]: [usize; 2],
     first_k: usize,
 ) -> QuantRef<'a, Cuda, 3> {
-    let values = operand.values.as_ptr().wrapping_add(rows * first_k);
-    let scales = operand.scales.as_ptr().wrapping_add(rows * first_k / GRAN_K);
-    let stack = |columns| Layout::row_major([1, rows, columns]);
     // SAFETY: the caller says that the values are there, and with them the scales, one for each 128.
     unsafe {
         QuantRef {
-            values: TensorRef::from_raw(values, stack(k)),
-            scales: TensorRef::from_raw(scales, stack(k / GRAN_K)),
+            values: k_matrix(&operand.values, [rows, k], first_k),
+            scales: k_matrix(&operand.scales, [rows, k / GRAN_K], first_k / GRAN_K),
         }
     }
+}
+
+/// The `[rows, k]` matrix behind others of as many rows and `first_k` columns in all, as a stack of one.
+///
+/// # Safety
+///
+/// There are `rows` times `first_k + k` elements.
+unsafe fn k_matrix<'a, T: Element>(
+    all: &TensorRef<'a, Cuda, T, 1>,
+    [rows, k]: [usize; 2],
+    first_k: usize,
+) -> TensorRef<'a, Cuda, T, 3> {
+    let first = all.as_ptr().wrapping_add(rows * first_k);
+    // SAFETY: the caller says that the elements are there.
+    unsafe { TensorRef::from_raw(first, Layout::row_major([1, rows, k])) }
+}
+
+fn scaled<'a>(a: QuantRef<'a, Cuda, 3>, b: QuantRef<'a, Cuda, 3>) -> [Operand<'a>; 2] {
+    [Operand::fp8("a", a), Operand::fp8("b", b)]
+}
+
+fn unscaled<'a>(
+    a: TensorRef<'a, Cuda, bf16, 3>,
+    b: TensorRef<'a, Cuda, bf16, 3>,
+) -> [Operand<'a>; 2] {
+    [Operand::bf16("a", a), Operand::bf16("b", b)]
 }
 
 fn all_rows() -> RowsParams {
@@ -122,12 +162,12 @@ fn all_rows() -> RowsParams {
     }
 }
 
-/// An FP8 product in any layout of rows.
+/// A product in any layout of rows.
 struct Product<'a> {
     op: &'static str,
     kind: GemmKind,
-    a: QuantRef<'a, Cuda, 3>,
-    b: QuantRef<'a, Cuda, 3>,
+    a: Operand<'a>,
+    b: Operand<'a>,
     rows: RowsParams,
     /// Rows of each group that the choice of tile reckons with.
     expected_m: usize,
@@ -142,7 +182,12 @@ impl Product<'_> {
             GemmKind::Dense => "dense",
             GemmKind::KGrouped => "k_grouped",
         };
-        let kernel = cuda.kernel(self.op, &format!("gemm_fp8_{layout}_{}", config.tile.name()))?;
+        let format = match self.a.format() {
+            GemmFormat::Fp8 => "fp8",
+            GemmFormat::Bf16 => "bf16",
+        };
+        let name = format!("gemm_{format}_{layout}_{}", config.tile.name());
+        let kernel = cuda.kernel(self.op, &name)?;
         let params = self.params(stream, &config, out)?;
         let num_threads = 128 * (1 + config.num_math_warpgroups);
         let launch = Launch {
@@ -158,13 +203,15 @@ impl Product<'_> {
 
     /// The caller's, if there is such a tile for this product, else the one that is estimated to be fastest.
     fn config(&self, cuda: &Cuda, out: &Output) -> Result<GemmConfig> {
-        let [num_groups, n, k] = self.b.values.shape();
+        let (format, [num_groups, n, k]) = (self.a.format(), self.b.shape());
         let shape = GemmShape {
             num_groups: num_groups.max(1),
+            format,
             out: out.format(),
             ..GemmShape::new(self.kind, self.expected_m.max(1), n.max(1), k.max(1))
         };
-        let has_tile = |it: &GemmConfig| tiles(shape.kind, shape.format).contains(&it.tile);
+        let has_tile =
+            |it: &GemmConfig| it.format == format && tiles(shape.kind, format).contains(&it.tile);
         let Some(config) = cuda.gemm_config.filter(has_tile) else {
             let device = DeviceSpec { num_sms: cuda.num_sms(), ..DeviceSpec::H100_SXM };
             return Ok(choose(&shape, &device, &ChooseOptions::default())?.config);
@@ -174,8 +221,13 @@ impl Product<'_> {
             let expected = "a cluster along N, or none, for groups in one matrix";
             return Err(Error::value(self.op, "config", expected, config.cluster));
         }
-        if !(1..=MAX_STAGES).contains(&config.num_stages) {
-            let expected = format!("a ring of 1 to {MAX_STAGES} stages");
+        // In BF16 a stage is released when the products of the next are under way.
+        let least = match format {
+            GemmFormat::Fp8 => 1,
+            GemmFormat::Bf16 => 2,
+        };
+        if !(least..=MAX_STAGES).contains(&config.num_stages) {
+            let expected = format!("a ring of {least} to {MAX_STAGES} stages");
             return Err(Error::value(self.op, "config", expected, config.num_stages));
         }
         let smem_bytes = Smem::new(&config.tile, &shape).bytes(config.num_stages);
@@ -185,8 +237,8 @@ impl Product<'_> {
     /// As many as the device runs at once and have work, in whole clusters; one at least, for faults in the
     /// layout of rows are told where there is nothing to multiply.
     fn num_ctas(&self, cuda: &Cuda, config: &GemmConfig) -> Result<u32> {
-        let [num_row_groups, m, _] = self.a.values.shape();
-        let [_, n, _] = self.b.values.shape();
+        let [num_row_groups, m, _] = self.a.shape();
+        let [_, n, _] = self.b.shape();
         let [span_m, span_n] = match config.cluster {
             Cluster::Single => [1, 1],
             Cluster::AlongM => [2, 1],
@@ -203,8 +255,8 @@ impl Product<'_> {
 
     fn params(&self, stream: &CudaStream, config: &GemmConfig, out: Output) -> Result<GemmParams> {
         let (op, tile) = (self.op, config.tile);
-        let [num_groups, n, k] = self.b.values.shape();
-        let [_, m, _] = self.a.values.shape();
+        let [num_groups, n, k] = self.b.shape();
+        let [_, m, _] = self.a.shape();
         let (cluster_shares, a_rows, b_rows) = match config.cluster {
             Cluster::Single => (ClusterShares::Nothing, tile.block_m, tile.block_n),
             Cluster::AlongM => (ClusterShares::B, tile.block_m, tile.block_n / 2),
@@ -213,11 +265,11 @@ impl Product<'_> {
         // A warpgroup stores all rows of a swapped tile, or 64 at a time.
         let d = out.map(tile.block_m.min(64))?;
         Ok(GemmParams {
-            a: values_map(op, "a", &self.a.values, a_rows)?,
-            b: values_map(op, "b", &self.b.values, b_rows)?,
+            a: self.a.map(op, a_rows)?,
+            b: self.b.map(op, b_rows)?,
             d: d.unwrap_or(TensorMap { words: [0; 16] }),
-            a_scales: scales(&self.a.scales),
-            b_scales: scales(&self.b.scales),
+            a_scales: self.a.scales(),
+            b_scales: self.b.scales(),
             out: out.params(),
             rows: self.rows,
             faults: stream.fault_sink(),

@@ -109,7 +109,7 @@ impl Cuda {
     }
 
     /// The same backend, whose products take this launch rather than the one that is chosen for their shape:
-    /// for tuning, and for tests of every kernel. Those that have no such tile are not concerned; the number
+    /// for tuning, and for tests of every kernel. Those in another format, or that have no such tile, are not concerned; the number
     /// of SMs and the size of shared memory follow from the product.
     ///
     /// A product fails with [`Error::Value`](crate::Error::Value) if the ring or the cluster cannot be, and

@@ -7,7 +7,7 @@ use super::host_ep::CudaSymmetric;
 use super::{Cuda, CudaBuffer, CudaEvent, CudaStream, gate, gemm, host_ep, plan, quant, swiglu};
 use crate::backend::Backend;
 use crate::comm::World;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gemm::{GemmArgs, GroupedGemmArgs, KGroupedGemmArgs, MaskedGemmArgs};
 use crate::moe::Activation;
 use crate::moe::combine::{CombineRecvArgs, CombineSendArgs};
@@ -19,12 +19,6 @@ use crate::moe::quant::{
     QuantizeTransposeArgs, RelayoutScalesArgs, UnpackScalesArgs,
 };
 use crate::moe::swiglu::{SwigluArgs, SwigluBackwardArgs, SwigluQuantizeArgs};
-
-/// What a stage without a kernel answers.
-pub fn no_kernel(op: &'static str) -> Error {
-    let reason = "this stage has no kernel yet; the cpu backend has it".to_owned();
-    Error::Unavailable { op, what: "the CUDA backend's kernel", reason }
-}
 
 impl Backend for Cuda {
     type Stream = CudaStream;

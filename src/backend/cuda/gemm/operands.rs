@@ -4,40 +4,81 @@ use crate::backend::cuda::abi::{self, ScalesIn, StackOut};
 use crate::backend::cuda::params::VECTOR_BYTES;
 use crate::backend::cuda::{Cuda, Swizzle, TensorMap, TensorMapDesc};
 use crate::error::{Error, Result};
-use crate::gemm::{GemmOut, GemmOutFormat};
-use crate::num::{E4M3, align};
-use crate::tensor::{Dtype, Layout, TensorMut, TensorRef};
+use crate::gemm::{GemmFormat, GemmOut, GemmOutFormat};
+use crate::num::{align, bf16};
+use crate::tensor::{Dtype, Element, Layout, QuantRef, TensorMut, TensorRef};
 
-/// Values of K in a box, which is as wide as the swizzle reaches.
-const BOX_K: usize = 128;
+/// Bytes of K in a box, which is as wide as the swizzle reaches.
+const BOX_K_BYTES: usize = 128;
 /// Columns of a box of D, 128 bytes of BF16.
 const BOX_D_COLUMNS: usize = 64;
 
-/// E4M3 `[num_groups, rows, k]` as TMA loads it, `box_rows` rows at a time.
-///
-/// # Errors
-///
-/// [`Error::Alignment`] unless every row starts at a multiple of 16 bytes.
-pub fn values_map(
-    op: &'static str,
+/// A or B: `[num_groups, rows, k]`, and its scales if it is in E4M3.
+#[derive(Debug, Clone, Copy)]
+pub struct Operand<'a> {
     arg: &'static str,
-    values: &TensorRef<'_, Cuda, E4M3, 3>,
-    box_rows: usize,
-) -> Result<abi::TensorMap> {
-    let address = values.as_ptr() as usize;
-    let [row_bytes, group_bytes] = strides_bytes(values.layout(), 1);
-    for got in [address, row_bytes, group_bytes] {
-        if !got.is_multiple_of(VECTOR_BYTES) {
-            return Err(Error::Alignment { op, arg, multiple_of: VECTOR_BYTES, got });
+    data: *const u8,
+    layout: Layout<3>,
+    dtype: Dtype,
+    scales: Option<TensorRef<'a, Cuda, f32, 3>>,
+}
+
+impl<'a> Operand<'a> {
+    pub fn fp8(arg: &'static str, operand: QuantRef<'a, Cuda, 3>) -> Self {
+        let QuantRef { values, scales } = operand;
+        Self { scales: Some(scales), ..Self::values(arg, &values) }
+    }
+
+    pub fn bf16(arg: &'static str, operand: TensorRef<'a, Cuda, bf16, 3>) -> Self {
+        Self::values(arg, &operand)
+    }
+
+    fn values<T: Element>(arg: &'static str, values: &TensorRef<'_, Cuda, T, 3>) -> Self {
+        let (data, layout) = (values.as_ptr().cast(), values.layout());
+        Self { arg, data, layout, dtype: T::DTYPE, scales: None }
+    }
+
+    pub fn format(&self) -> GemmFormat {
+        match self.scales {
+            Some(_) => GemmFormat::Fp8,
+            None => GemmFormat::Bf16,
         }
     }
-    map(
-        values.as_ptr().cast(),
-        values.layout(),
-        Dtype::E4M3,
-        [row_bytes, group_bytes],
-        [box_rows, BOX_K],
-    )
+
+    pub fn shape(&self) -> [usize; 3] {
+        self.layout.shape()
+    }
+
+    /// As TMA loads it, `box_rows` rows at a time.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Alignment`] unless every row starts at a multiple of 16 bytes.
+    pub fn map(&self, op: &'static str, box_rows: usize) -> Result<abi::TensorMap> {
+        let [row_bytes, group_bytes] = strides_bytes(self.layout, self.dtype.size_bytes());
+        for got in [self.data as usize, row_bytes, group_bytes] {
+            if !got.is_multiple_of(VECTOR_BYTES) {
+                let arg = self.arg;
+                return Err(Error::Alignment { op, arg, multiple_of: VECTOR_BYTES, got });
+            }
+        }
+        let box_shape = [box_rows, BOX_K_BYTES / self.dtype.size_bytes()];
+        map(self.data, self.layout, self.dtype, [row_bytes, group_bytes], box_shape)
+    }
+
+    pub fn scales(&self) -> ScalesIn {
+        let Some(scales) = self.scales else {
+            return ScalesIn {
+                data: std::ptr::null(),
+                group_stride: 0,
+                row_stride: 0,
+                block_stride: 0,
+            };
+        };
+        let [group_stride, row_stride, block_stride] =
+            scales.layout().strides().map(|stride| stride as u64);
+        ScalesIn { data: scales.as_ptr(), group_stride, row_stride, block_stride }
+    }
 }
 
 /// D, where products go.
@@ -156,12 +197,6 @@ fn map(
         swizzle: Swizzle::B128,
     };
     Ok(abi::TensorMap { words: TensorMap::tiled(&desc)?.words() })
-}
-
-pub fn scales(scales: &TensorRef<'_, Cuda, f32, 3>) -> ScalesIn {
-    let [group_stride, row_stride, block_stride] =
-        scales.layout().strides().map(|stride| stride as u64);
-    ScalesIn { data: scales.as_ptr(), group_stride, row_stride, block_stride }
 }
 
 #[cfg(test)]

@@ -74,7 +74,7 @@ const FP8: &[GemmTile] = &[
     GemmTile::new(256, 128),
 ];
 
-/// BF16, dense or grouped along M.
+/// BF16, in every layout.
 const BF16: &[GemmTile] = &[
     GemmTile::swapped(8, 64),
     GemmTile::swapped(16, 64),
@@ -89,14 +89,14 @@ const BF16: &[GemmTile] = &[
     GemmTile::new(256, 128),
 ];
 
-/// Groups along K.
-const K_GROUPED: &[GemmTile] = &[GemmTile::new(128, 64), GemmTile::new(128, 128)];
+/// FP8, groups along K.
+const FP8_K_GROUPED: &[GemmTile] = &[GemmTile::new(128, 64), GemmTile::new(128, 128)];
 
 /// The tiles that are compiled for a layout and a format.
 pub const fn tiles(kind: GemmKind, format: GemmFormat) -> &'static [GemmTile] {
     match (kind, format) {
-        (GemmKind::KGrouped, _) => K_GROUPED,
-        (_, GemmFormat::Fp8) => FP8,
         (_, GemmFormat::Bf16) => BF16,
+        (GemmKind::KGrouped, GemmFormat::Fp8) => FP8_K_GROUPED,
+        (_, GemmFormat::Fp8) => FP8,
     }
 }

@@ -1,9 +1,9 @@
-// D[m, n] (+)= A[m, k] @ B[group][n, k]^T in E4M3, with a scale per row x 128 of A and per 128 x 128 of B; products are
-// summed over 128 of K, then promoted to FP32, blocks of K in ascending order. Persistent: a CTA takes block after
-// block. Warpgroup 0 fills a ring of stages in shared memory, the others multiply and store, 64 rows at a time.
-// The layout of rows is the scheduler's affair alone. Meaning: src/gemm.
+// D[m, n] (+)= A[m, k] @ B[group][n, k]^T. Persistent: a CTA takes block after block. Warpgroup 0 fills a ring of
+// stages in shared memory, the others multiply and store, 64 rows at a time. The layout of rows is the scheduler's
+// affair alone, the format the math's. Meaning: src/gemm.
 #pragma once
 
+#include "kernels/gemm/bf16_math.cuh"
 #include "kernels/gemm/fp8_math.cuh"
 #include "kernels/gemm/fp8_swapped_math.cuh"
 #include "kernels/gemm/load.cuh"
@@ -12,6 +12,12 @@
 #include <type_traits>
 
 namespace moekit::kernels {
+
+template <layout::GemmTile kTile>
+using ScaledMath = std::conditional_t<kTile.swaps_operands, Fp8SwappedMath<kTile>, Fp8Math<kTile>>;
+
+template <layout::GemmTile kTile>
+using UnscaledMath = Bf16Math<std::conditional_t<kTile.swaps_operands, ColumnsMath<kTile>, RowsMath<kTile>>>;
 
 // Whether products' sums ask for more registers than a launch of three warpgroups can give.
 template <layout::GemmTile kTile>
@@ -33,8 +39,8 @@ MK_DEVICE void take_registers() {
 
 template <layout::GemmTile kTile, typename Scheduler>
 MK_DEVICE void multiply_blocks(const abi::GemmParams& p, uint32_t smem) {
-    using Math = std::conditional_t<kTile.swaps_operands, Fp8SwappedMath<kTile>, Fp8Math<kTile>>;
-    const Math math = {{p, smem}};
+    using Math = std::conditional_t<kTile.has_scales(), ScaledMath<kTile>, UnscaledMath<kTile>>;
+    const Math math = {{{p, smem}}};
     GemmRing<kTile> ring = {smem, p.num_stages};
     sched::for_each_block<Scheduler>(p, [&](const sched::Block& block) {
         float accum[Math::kSlices][Math::kN / 2] = {};
@@ -49,14 +55,14 @@ MK_DEVICE void multiply_blocks(const abi::GemmParams& p, uint32_t smem) {
 }
 
 template <layout::GemmTile kTile, typename Scheduler>
-MK_DEVICE void gemm_fp8(const abi::GemmParams& p) {
+MK_DEVICE void gemm(const abi::GemmParams& p) {
     extern __shared__ __align__(1024) uint8_t smem_bytes[];
     const uint32_t smem = ptx::shared_address(smem_bytes);
 
     if (threadIdx.x == 0) {
         const uint32_t num_releases = 4 * kTile.num_math_warpgroups * ptx::cluster_nctarank();
         for (GemmRing<kTile> ring = {smem, p.num_stages}; ring.parity == 0; ring.advance()) {
-            cuda::ptx::mbarrier_init(shared_barrier(ring.full()), uint32_t{kFullArrivals});
+            cuda::ptx::mbarrier_init(shared_barrier(ring.full()), uint32_t{kFullArrivals<kTile>});
             cuda::ptx::mbarrier_init(shared_barrier(ring.empty()), num_releases);
         }
         cuda::ptx::fence_mbarrier_init(cuda::ptx::sem_release, cuda::ptx::scope_cluster);
@@ -69,7 +75,7 @@ MK_DEVICE void gemm_fp8(const abi::GemmParams& p) {
         give_registers<kTile>();
         if (warp == 0)
             load_tiles<kTile, Scheduler>(p, smem);
-        else if (warp == 1)
+        else if (kTile.has_scales() and warp == 1)
             load_scales<kTile, Scheduler>(p, smem);
         else if (warp == 2 and blockIdx.x == 0)
             Scheduler::check(p);

@@ -1,0 +1,41 @@
+// The math of BF16 products: summed in FP32 over all of K in ascending order, with either operand on the M side of the
+// tensor core.
+#pragma once
+
+#include "kernels/gemm/columns_math.cuh"
+#include "kernels/gemm/rows_math.cuh"
+#include "mma/bf16.cuh"
+
+namespace moekit::kernels {
+
+// Side is RowsMath or ColumnsMath.
+template <typename Side>
+struct Bf16Math : Side {
+    using Side::kSlices, Side::kN, Side::at;
+
+    // The products of a stage run while the next is waited for. NOTE: so the ring needs two stages.
+    MK_DEVICE void multiply(GemmRing<Side::kShape>& ring, float (&accum)[kSlices][kN / 2]) const {
+        uint32_t stage_before = 0;
+        for (uint32_t k = 0; k < at.p.k; k += Side::kShape.block_k(), ring.advance()) {
+            ring.wait_full();
+            const uint64_t n_side = mma::k_major_descriptor(this->n_side(ring.data()));
+            ptx::wgmma_fence();
+#pragma unroll
+            for (uint32_t slice = 0; slice < kSlices; ++slice)
+                mma::add_block<kN>(accum[slice], mma::k_major_descriptor(this->m_side(ring.data(), slice)), n_side);
+            ptx::wgmma_commit_group();
+            ptx::wgmma_wait_group<1>();
+            if (k > 0)
+                at.release(stage_before);
+            stage_before = ring.stage;
+        }
+        ptx::wgmma_wait_group<0>();
+#pragma unroll
+        for (uint32_t slice = 0; slice < kSlices; ++slice)
+            ptx::wgmma_pin(accum[slice]);
+        if (at.p.k > 0)
+            at.release(stage_before);
+    }
+};
+
+}  // namespace moekit::kernels
