@@ -131,12 +131,14 @@ fn cuda_cases(cuda: &Cuda, options: &Options) -> Vec<NamedCase> {
     for (name, config) in gemm_configs::all() {
         let prefix = format!("{}-{name}", options.backend);
         let with_config = named_cases(&prefix, &cuda.with_gemm_config(config), options);
-        cases.extend(with_config.into_iter().filter(|case| case.stage == "gemm"));
+        let is_for_all =
+            |case: &NamedCase| gemm_configs::CASES.iter().any(|name| case.name.ends_with(name));
+        cases.extend(with_config.into_iter().filter(is_for_all));
     }
     cases.retain(|case| {
         let is_left_out = |name: &&str| case.name.ends_with(*name);
         !WITHOUT_CUDA_KERNEL.contains(&case.stage)
-            && !CASES_WITHOUT_CUDA_KERNEL.iter().any(|name| is_left_out(&name))
+            && !CASES_WITHOUT_CUDA_KERNEL.iter().any(is_left_out)
     });
     cases
 }

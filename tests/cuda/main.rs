@@ -1,6 +1,7 @@
 //! The CUDA backend beyond its stages: opening, streams, events, graphs, tensor maps. What needs a
 //! driver is left out where there is none, and says so; the driver may be the virtual GPU's.
 
+mod gemm;
 mod sharing;
 
 use std::process::ExitCode;
@@ -45,6 +46,11 @@ fn main() -> ExitCode {
         case("a_process_opens_ordinary_memory", sharing::ordinary_memory_is_opened),
         case("handles_of_nothing_are_refused", sharing::wrong_handles_are_refused),
         case("a_stage_without_a_kernel_says_so", missing_kernels_are_typed),
+        case(
+            "pairs_of_ctas_along_m_have_the_bits_of_single_ones",
+            gemm::pairs_along_m_have_the_same_bits,
+        ),
+        case("a_launch_that_cannot_be_is_refused", gemm::impossible_launches_are_refused),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

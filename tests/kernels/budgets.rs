@@ -6,11 +6,12 @@ use std::sync::OnceLock;
 
 use libtest_mimic::{Failed, Trial};
 use moekit::backend::cuda::{KERNEL_MODULES, NVCC_VERSION};
-use moekit_sass::{Class, Cuobjdump, Instruction, Resources};
+use moekit_sass::{Class, Cuobjdump, Instruction, Resources, main_loop};
 
 use crate::root;
 
 const TABLE: &str = include_str!("budgets.csv");
+const MAIN_LOOPS: &str = include_str!("main_loops.csv");
 /// Where `cargo xtask toolchain --cuda` puts the pinned compiler and its tools.
 const TOOLKIT: &str = "target/toolchain/cuda/toolkit";
 
@@ -29,6 +30,7 @@ pub fn trials() -> Vec<Trial> {
         gate("the_table_lists_every_kernel_and_no_other", the_table_is_complete),
         gate("no_kernel_touches_local_memory", no_local_memory),
         gate("every_kernel_keeps_within_its_budget", budgets_are_kept),
+        gate("main_loops_that_multiply_keep_within_theirs", main_loops_are_kept),
     ]
 }
 
@@ -143,5 +145,29 @@ fn budgets_are_kept(compiled: &Compiled) -> Result<(), Failed> {
             problems.push(format!("{kernel},{got} where {budget:?}"));
         }
     }
+    if problems.is_empty() { Ok(()) } else { Err(problems.join("\n").into()) }
+}
+
+fn main_loops_are_kept(compiled: &Compiled) -> Result<(), Failed> {
+    let rows = MAIN_LOOPS.lines().filter(|line| !line.starts_with('#')).skip(1);
+    let mut budgets: BTreeMap<&str, &str> = rows.filter_map(|row| row.split_once(',')).collect();
+    let mut problems = Vec::new();
+    for (resources, instructions) in &compiled.0 {
+        if !instructions.iter().any(|it| it.class() == Class::Tensor) {
+            continue;
+        }
+        let kernel = &resources.kernel;
+        let main_loop = main_loop(instructions).ok_or(format!("{kernel} has no loop"))?;
+        let main_loop = &instructions[main_loop];
+        let stalls: usize = main_loop.iter().map(|it| usize::from(it.control.stall)).sum();
+        let products = main_loop.iter().filter(|it| it.class() == Class::Tensor).count();
+        let got = [main_loop.len(), stalls, products];
+        let budget = budgets.remove(kernel.as_str()).unwrap_or_default();
+        let most: Vec<usize> = budget.split(',').filter_map(|it| it.parse().ok()).collect();
+        if most.len() != got.len() || got.iter().zip(&most).any(|(got, most)| got > most) {
+            problems.push(format!("{kernel},{},{},{} where {budget}", got[0], got[1], got[2]));
+        }
+    }
+    problems.extend(budgets.into_keys().map(|kernel| format!("{kernel} does not multiply")));
     if problems.is_empty() { Ok(()) } else { Err(problems.join("\n").into()) }
 }

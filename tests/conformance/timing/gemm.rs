@@ -95,7 +95,7 @@ fn call<B: Backend>(backend: &B, product: &PublishedProduct) -> Result<Call<'sta
 /// Finite codes: a random pattern, again and again.
 fn codes(len: usize) -> Vec<E4M3> {
     let mut rng = Rng::new(7);
-    let code = |bits: u64| E4M3((bits as u8 & 0x80) | (bits >> 8) as u8 % 0x7f);
+    let code = |bits: u64| E4M3((bits as u8 & 0x80) | ((bits >> 8) as u8 % 0x7f));
     let pattern: Vec<E4M3> = (0..1 << 16).map(|_| code(rng.next_u64())).collect();
     pattern.into_iter().cycle().take(len).collect()
 }

@@ -21,7 +21,8 @@ pub fn find_loops(instructions: &[Instruction]) -> Vec<Loop> {
     loops
 }
 
-/// The loop with the most matrix products, then without a loop inside it, then the longest.
+/// The loop with the most matrix products, then without a loop inside it; then the shortest if it multiplies (what is
+/// longer comes back from a wait out of line), the longest if not.
 pub fn main_loop(instructions: &[Instruction]) -> Option<Loop> {
     let loops = find_loops(instructions);
     let num_tensor = |it: &Loop| {
@@ -30,7 +31,11 @@ pub fn main_loop(instructions: &[Instruction]) -> Option<Loop> {
     let is_innermost = |it: &Loop| {
         !loops.iter().any(|other| other != it && other.start >= it.start && other.end <= it.end)
     };
-    loops.iter().max_by_key(|it| (num_tensor(it), is_innermost(it), it.len())).cloned()
+    let key = |it: &Loop| {
+        let (num_tensor, len) = (num_tensor(it), it.len() as isize);
+        (num_tensor, is_innermost(it), if num_tensor > 0 { -len } else { len })
+    };
+    loops.iter().max_by_key(|it| key(it)).cloned()
 }
 
 #[cfg(test)]
@@ -60,6 +65,9 @@ mod tests {
         assert_eq!(main_loop(&inner), Some(1..3));
         let outer = program(&["QGMMA R0, gdesc[UR4]", "NOP", "BRA 0x10", "BRA 0x0"]);
         assert_eq!(main_loop(&outer), Some(0..4));
+        // 1..4 is the loop, 2..6 comes back into it from a wait.
+        let wait = program(&["NOP", "NOP", "QGMMA R0, gdesc[UR4]", "BRA 0x10", "EXIT", "BRA 0x20"]);
+        assert_eq!(main_loop(&wait), Some(1..4));
         assert_eq!(main_loop(&program(&["EXIT"])), None);
     }
 }

@@ -58,6 +58,9 @@ fn a_program_ends_as_it_ends_and_its_arguments_are_its_own() {
     let output = vgpu(&["run", "--seed", "3", "sh", "-c", "echo $VGPU_ASYNC; exit 7"]);
     assert_eq!(output.status.code(), Some(7));
     assert_eq!(texts(&output)[0], "random:3\n");
+    let output = vgpu(&["run", "--check", "races,barriers", "sh", "-c", "echo $VGPU_CHECK"]);
+    assert_eq!(texts(&output)[0], "races,barriers\n");
+    assert!(!vgpu(&["run", "--check", "race", "true"]).status.success());
     let output = vgpu(&["run", "sh", "-c", "kill -9 $$"]);
     assert_eq!(output.status.code(), Some(128 + 9));
     let folders = texts(&vgpu(&["run", "sh", "-c", "echo ${LD_LIBRARY_PATH%%:*}"]));

@@ -182,15 +182,14 @@ impl Access<'_> {
     fn after_reads(&self, cell: &Cell, sets: &Sets) -> Result<(), Conflict> {
         for read in cell.reads(sets) {
             if !self.knows(&read.mark, read.lanes) && !self.may_meet(&read.mark) {
-                let others = match self.is_mine(&read.mark) {
-                    true => read.lanes & !self.own,
-                    false => read.lanes,
-                };
+                let is_unknown =
+                    |lane: &u8| read.lanes >> lane & 1 == 1 && !self.knows(&read.mark, 1 << lane);
+                let lane = (0..32).find(is_unknown).unwrap_or(read.mark.lane);
                 return Err(Conflict {
                     wrong: Wrong::Unordered,
                     earlier: read.mark,
                     earlier_writes: false,
-                    lane: others.trailing_zeros() as u8,
+                    lane,
                 });
             }
         }

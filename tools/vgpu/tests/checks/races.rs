@@ -220,7 +220,8 @@ fn accesses_of_other_widths_meet_the_threads_that_own_the_bytes() {
              {load}\nadd.u32 %r1, %r1, 1;"
         )
     };
-    let (word, vector) = ("st.shared.u32 [%r3], %r5;", "st.shared.v4.u32 [%r3], {%r5, %r6, %r7, %r8};");
+    let (word, vector) =
+        ("st.shared.u32 [%r3], %r5;", "st.shared.v4.u32 [%r3], {%r5, %r6, %r7, %r8};");
     let (byte, read) = ("ld.shared.u8 %r1, [%r4];", "ld.shared.u32 %r1, [%r4];");
     let race = "races with an earlier write";
     // Thread 1 reads the second byte of thread 0's word, or the second word of its four.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus};
 
 use tempfile::TempDir;
-use vgpu::Asynchrony;
+use vgpu::{Asynchrony, Checks};
 
 use crate::{Problem, Result, counts};
 
@@ -37,6 +37,10 @@ pub struct Args {
     /// The same as `--async random:SEED`
     #[arg(long, value_name = "SEED", conflicts_with = "asynchrony")]
     seed: Option<u64>,
+    /// Mistakes that are looked for: all, none (without this) or a list of initialised, races, proxies
+    /// and barriers
+    #[arg(long, value_name = "LIST", value_parser = checks)]
+    check: Option<String>,
     /// Warp instructions after which a launch counts as endless
     #[arg(long, value_name = "N")]
     fuel: Option<u64>,
@@ -59,6 +63,10 @@ pub struct Args {
 
 fn mode(text: &str) -> std::result::Result<String, String> {
     text.parse::<Asynchrony>().map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+fn checks(text: &str) -> std::result::Result<String, String> {
+    text.parse::<Checks>().map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
 /// Ends as the program does; a signal is 128 and its number.
@@ -118,6 +126,7 @@ fn command(args: &Args, folder: &Path, counted: Option<&Path>) -> Result<Command
         ("VGPU_MEMORY_MB", number(args.memory_mb)),
         ("VGPU_FUEL", number(args.fuel)),
         ("VGPU_ASYNC", args.asynchrony.clone().or(random)),
+        ("VGPU_CHECK", args.check.clone()),
         ("VGPU_LOG", args.log.then(|| "1".to_owned())),
     ];
     for (name, value) in settings {
