@@ -2,8 +2,8 @@
 
 mod support;
 
-use support::asynchronous::{MODES, expect, fault, kernel, kernel_of, shape, store, wait};
 use support::Gpu;
+use support::asynchronous::{MODES, expect, fault, kernel, kernel_of, shape, store, wait};
 use vgpu::{Asynchrony, Checks, FaultKind, Launch};
 
 #[test]
