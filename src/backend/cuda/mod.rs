@@ -1,8 +1,7 @@
 //! The CUDA backend: the kernels of `csrc` on a device with compute capability 9.0.
 //!
 //! The driver is opened at run time; nothing is linked. Kernels are compiled ahead of time where
-//! nvcc was found ([`KERNEL_MODULES`]). Stages without a kernel answer
-//! [`Error::Unavailable`](crate::Error::Unavailable).
+//! nvcc was found ([`KERNEL_MODULES`]).
 
 #[rustfmt::skip]
 mod abi;
