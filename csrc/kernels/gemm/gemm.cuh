@@ -19,16 +19,21 @@ using ScaledMath = std::conditional_t<kTile.swaps_operands, Fp8SwappedMath<kTile
 template <layout::GemmTile kTile>
 using UnscaledMath = Bf16Math<std::conditional_t<kTile.swaps_operands, ColumnsMath<kTile>, RowsMath<kTile>>>;
 
-// Registers of a thread: what a launch gives, shifted from the loads to the products.
+// Whether products' sums ask for more registers than a launch of three warpgroups can give.
+template <layout::GemmTile kTile>
+constexpr bool kShiftsRegisters = kTile.num_math_warpgroups == 2 and kTile.side_n() >= 128;
+
+// Registers of a thread: what a launch gives, shifted from the loads to the products. NOTE: only where the kernel takes
+// all that there are: shifting what was never given would wait forever.
 template <layout::GemmTile kTile>
 MK_DEVICE void give_registers() {
-    if constexpr (kTile.num_math_warpgroups == 2)
+    if constexpr (kShiftsRegisters<kTile>)
         cuda::ptx::setmaxnreg_dec(cuda::ptx::n32_t<40>{});
 }
 
 template <layout::GemmTile kTile>
 MK_DEVICE void take_registers() {
-    if constexpr (kTile.num_math_warpgroups == 2)
+    if constexpr (kShiftsRegisters<kTile>)
         cuda::ptx::setmaxnreg_inc(cuda::ptx::n32_t<232>{});
 }
 
