@@ -66,7 +66,7 @@ pub enum Reduce {
     ByRank,
 }
 
-/// Configuration of an [`EpBuffer`]; equal on all ranks.
+/// Configuration of an [`EpBuffer`](super::EpBuffer); equal on all ranks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EpConfig {
     /// Capacity in tokens of each rank and call.

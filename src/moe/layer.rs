@@ -135,7 +135,7 @@ impl<B: Backend> MoeLayer<B> {
     ///
     /// # Errors
     ///
-    /// Those of [`MoeConfig::check`], [`MoeWeights::check`], [`EpBuffer::new`]; [`Error::Value`] if
+    /// Those of [`MoeConfig::check`], [`MoeWeights::check`], [`EpBuffer::new`]; [`crate::Error::Value`] if
     /// the routed experts' two matrices differ in number format.
     pub fn new(
         backend: &B,
@@ -183,8 +183,8 @@ impl<B: Backend> MoeLayer<B> {
     ///
     /// # Errors
     ///
-    /// [`Error::Shape`], [`Error::Stride`], [`Error::Capacity`] unless the tensors are as stated and fit
-    /// the options; [`Error::Timeout`], [`Error::PeerDied`]; faults in values at [`Backend::check`].
+    /// [`crate::Error::Shape`], [`crate::Error::Stride`], [`crate::Error::Capacity`] unless the tensors are as stated and fit
+    /// the options; [`crate::Error::Timeout`], [`crate::Error::PeerDied`]; faults in values at [`Backend::check`].
     pub fn forward(
         &mut self,
         stream: &B::Stream,

@@ -18,7 +18,7 @@ impl<B: Backend, T: Element, const R: usize> Tensor<B, T, R> {
     ///
     /// # Errors
     ///
-    /// [`Error::OutOfMemory`] when the backend has no room.
+    /// [`crate::Error::OutOfMemory`] when the backend has no room.
     pub fn zeros(backend: &B, shape: [usize; R]) -> Result<Self> {
         Self::zeros_with_layout(backend, Layout::row_major(shape))
     }
@@ -27,7 +27,7 @@ impl<B: Backend, T: Element, const R: usize> Tensor<B, T, R> {
     ///
     /// # Errors
     ///
-    /// [`Error::OutOfMemory`] when the backend has no room.
+    /// [`crate::Error::OutOfMemory`] when the backend has no room.
     pub fn zeros_with_layout(backend: &B, layout: Layout<R>) -> Result<Self> {
         let buffer = backend.alloc(layout.span().saturating_mul(size_of::<T>()))?;
         Ok(Self { buffer, layout, _element: PhantomData })
@@ -37,7 +37,7 @@ impl<B: Backend, T: Element, const R: usize> Tensor<B, T, R> {
     ///
     /// # Errors
     ///
-    /// [`Error::Shape`] unless `data.len()` is the product of `shape`; [`Error::OutOfMemory`].
+    /// [`crate::Error::Shape`] unless `data.len()` is the product of `shape`; [`crate::Error::OutOfMemory`].
     ///
     /// # Examples
     ///
@@ -91,7 +91,7 @@ impl<B: Backend, T: Element> Tensor<B, T, 2> {
     ///
     /// # Errors
     ///
-    /// [`Error::Capacity`] if the tensor has fewer rows.
+    /// [`crate::Error::Capacity`] if the tensor has fewer rows.
     pub fn first_rows(&self, num_rows: usize) -> Result<TensorRef<'_, B, T, 2>> {
         let layout = self.row_prefix(num_rows)?;
         // SAFETY: a prefix of the rows lies within the buffer.
@@ -102,7 +102,7 @@ impl<B: Backend, T: Element> Tensor<B, T, 2> {
     ///
     /// # Errors
     ///
-    /// [`Error::Capacity`] if the tensor has fewer rows.
+    /// [`crate::Error::Capacity`] if the tensor has fewer rows.
     pub fn first_rows_mut(&mut self, num_rows: usize) -> Result<TensorMut<'_, B, T, 2>> {
         let layout = self.row_prefix(num_rows)?;
         // SAFETY: a prefix of the rows lies within the buffer, and the borrow is exclusive.

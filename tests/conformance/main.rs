@@ -116,9 +116,6 @@ fn cpu_cases(options: &Options) -> Vec<NamedCase> {
         .collect()
 }
 
-/// Stages for which the CUDA backend has no kernel yet: their cases are left out.
-const WITHOUT_CUDA_KERNEL: [&str; 1] = ["layer"];
-
 /// The CUDA backend on whatever the driver drives, and its products once more with every compiled kernel.
 fn cuda_cases(cuda: &Cuda, options: &Options) -> Vec<NamedCase> {
     let mut cases = named_cases(&options.backend, cuda, options);
@@ -132,7 +129,7 @@ fn cuda_cases(cuda: &Cuda, options: &Options) -> Vec<NamedCase> {
             cases.extend(with_config.into_iter().filter(is_for_all));
         }
     }
-    cases.retain(|case| !WITHOUT_CUDA_KERNEL.contains(&case.stage));
+
     cases
 }
 
