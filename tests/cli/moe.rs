@@ -165,6 +165,8 @@ fn bad_input_is_refused_with_its_name() {
     };
     refused(&["--layer", "1"], &["layer", "is 1", "0 to 0"]);
     refused(&["--ranks", "0"], &["--ranks", "at least 1"]);
+    refused(&["--device", "1"], &["--device", "is 1", "--backend cuda"]);
+    refused(&["--backend", "cuda", "--simd", "avx2"], &["--simd", "is avx2", "--backend cpu"]);
     refused(&["--hidden", "64"], &["--hidden", "--checkpoint"]);
     refused(&["--expert-alignment", "0"], &["expert_alignment", "at least 1"]);
     const HUGE: &str = "18446744073709551615";

@@ -1,6 +1,7 @@
 //! The CUDA backend beyond its stages: opening, streams, events, graphs, tensor maps. What needs a
 //! driver is left out where there is none, and says so; the driver may be the virtual GPU's.
 
+mod command;
 mod gemm;
 mod sharing;
 
@@ -8,7 +9,6 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use moekit::backend::cuda::{Cuda, CudaStream, Swizzle, TensorMap, TensorMapDesc};
-use moekit::gemm::{GemmOut, bf16_gemm_nt};
 use moekit::moe::Rows;
 use moekit::moe::gate::{GateArgs, GateConfig, Scoring};
 use moekit::moe::quant::{QuantizeArgs, ScaleFormat};
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         case("a_process_maps_memory_that_came_by_the_fabric", sharing::fabric_handles_are_imported),
         case("a_process_opens_ordinary_memory", sharing::ordinary_memory_is_opened),
         case("handles_of_nothing_are_refused", sharing::wrong_handles_are_refused),
-        case("a_stage_without_a_kernel_says_so", missing_kernels_are_typed),
+        case("the_command_runs_a_layer_on_the_device", command::a_layer_runs),
         case(
             "pairs_of_ctas_along_m_have_the_bits_of_single_ones",
             gemm::pairs_along_m_have_the_same_bits,
@@ -219,15 +219,4 @@ fn tensor_maps_are_checked(cuda: &Cuda) -> Result<(), Failed> {
         "tensor map: `shape` is 0, expected 1 to 5 extents"
     );
     Ok(())
-}
-
-fn missing_kernels_are_typed(cuda: &Cuda) -> Result<(), Failed> {
-    let a = Tensor::<_, bf16, 2>::zeros(cuda, [2, 16])?;
-    let b = Tensor::<_, bf16, 2>::zeros(cuda, [3, 16])?;
-    let mut d = Tensor::<_, bf16, 2>::zeros(cuda, [2, 3])?;
-    let out = GemmOut::Bf16(d.view_mut());
-    match bf16_gemm_nt(cuda, &cuda.stream()?, a.view(), b.view(), out) {
-        Err(Error::Unavailable { op: "gemm_nt", .. }) => Ok(()),
-        other => Err(format!("expected Error::Unavailable, got {other:?}").into()),
-    }
 }

@@ -1,7 +1,8 @@
 //! The CUDA backend: the kernels of `csrc` on a device with compute capability 9.0.
 //!
 //! The driver is opened at run time; nothing is linked. Kernels are compiled ahead of time where
-//! nvcc was found ([`KERNEL_MODULES`]).
+//! nvcc was found ([`KERNEL_MODULES`]). Dispatch and combine have no kernels yet: tokens travel between
+//! ranks in host memory, by the cpu's stages; so these wait for the stream, and cannot be captured.
 
 #[rustfmt::skip]
 mod abi;

@@ -44,9 +44,10 @@ pub struct MoeArgs {
     #[arg(long, value_enum, default_value_t = BackendArg::Cpu)]
     pub backend: BackendArg,
 
-    /// CUDA device of the first rank; each further rank takes the next one, and after the last the first
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub device: usize,
+    /// CUDA device of the first rank; each further rank takes the next one, and after the last the first.
+    /// Default: 0
+    #[arg(long, value_name = "N")]
+    pub device: Option<usize>,
 
     /// How ranks run
     #[arg(long, value_enum, default_value_t = WorldArg::Threads)]
@@ -97,7 +98,7 @@ pub struct MoeArgs {
     pub check_tokens: usize,
 
     /// Processor instructions to use. Default: the best there are
-    #[arg(long, value_enum, conflicts_with = "device")]
+    #[arg(long, value_enum)]
     pub simd: Option<SimdArg>,
 
     /// Seconds that a rank waits for another before it gives up
@@ -178,11 +179,12 @@ impl MoeArgs {
     /// A rank's CUDA device.
     pub fn cuda(&self, rank_idx: usize) -> Result<Cuda> {
         let num_devices = Cuda::num_devices()?;
-        if self.device >= num_devices {
+        let first = self.device.unwrap_or(0);
+        if first >= num_devices {
             let expected = format!("less than {num_devices}, the devices that there are");
-            return Err(Error::value("moekit moe", "--device", expected, self.device));
+            return Err(Error::value("moekit moe", "--device", expected, first));
         }
-        Cuda::new((self.device + rank_idx) % num_devices)
+        Cuda::new((first + rank_idx) % num_devices)
     }
 
     /// How the ranks wait and group.
@@ -233,6 +235,17 @@ impl MoeArgs {
             if value == 0 {
                 return Err(Error::value("moekit moe", arg, "at least 1", 0));
             }
+        }
+        match (self.backend, self.device, self.simd) {
+            (BackendArg::Cpu, Some(device), _) => {
+                return Err(Error::value("moekit moe", "--device", "--backend cuda", device));
+            }
+            (BackendArg::Cuda, _, Some(simd)) => {
+                let simd = simd.to_possible_value();
+                let got = simd.map_or_else(String::new, |simd| simd.get_name().to_owned());
+                return Err(Error::value("moekit moe", "--simd", "--backend cpu", got));
+            }
+            _ => {}
         }
         if self.steps > MAX_STEPS {
             let expected = format!("at most {MAX_STEPS}");
