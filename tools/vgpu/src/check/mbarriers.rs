@@ -12,6 +12,10 @@ pub(crate) struct Mbarrier {
     /// Its initialisation, and whether the thread has fenced it since.
     pub made: Mark,
     pub is_fenced: bool,
+    /// Whether that was a `fence.mbarrier_init`, and the phase of the cluster's barrier at which the thread then
+    /// arrived with `.relaxed`: whoever has passed it knows the mbarrier.
+    pub is_released: bool,
+    pub published: Option<u32>,
     gathered: Seen,
     passed: Seen,
     /// The last instruction that told it of bytes to come or that had come.
@@ -29,6 +33,8 @@ impl Mbarrier {
             phase,
             made,
             is_fenced: false,
+            is_released: false,
+            published: None,
             gathered,
             passed,
             last_bytes: None,

@@ -76,6 +76,17 @@ pub(crate) struct ClusterCheck {
 }
 
 impl ClusterCheck {
+    /// The mbarriers that some threads of a warp have made.
+    pub(crate) fn mbarriers_of(
+        &mut self,
+        warp: usize,
+        lanes: u32,
+    ) -> impl Iterator<Item = &mut Mbarrier> {
+        let is_theirs =
+            move |made: &Mark| usize::from(made.warp) == warp && lanes >> made.lane & 1 == 1;
+        self.mbarriers.values_mut().filter(move |it| is_theirs(&it.made))
+    }
+
     /// For warps of so many threads, and blocks of so many bytes of shared memory.
     pub(crate) fn new(
         checks: Checks,

@@ -23,6 +23,25 @@ fn an_mbarrier_is_made_before_it_is_used() {
 }
 
 #[test]
+fn a_relaxed_arrival_tells_of_mbarriers_behind_their_fence() {
+    let body = |fence: &str| {
+        let wait = wait("w", 0);
+        format!(
+            "@%p7 mbarrier.init.shared.b64 [bar], 1;\n{fence}barrier.cluster.arrive.relaxed;\n\
+             barrier.cluster.wait;\nmov.u32 %r1, %cluster_ctarank;\nmov.u32 %r2, bar;\n\
+             mapa.shared::cluster.u32 %r3, %r2, 0;\nsetp.eq.u32 %p1, %r1, 1;\n\
+             and.pred %p2, %p1, %p7;\n\
+             @%p2 mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%r3];\n\
+             @%p1 bra $end;\n{wait}$end: barrier.cluster.arrive;\nbarrier.cluster.wait;"
+        )
+    };
+    CLUSTER.passes(&body("fence.mbarrier_init.release.cluster;\n"));
+    let message = "has not synchronised with its initialisation";
+    CLUSTER.finds(&body(""), message, "mbarrier", "mbarrier.init");
+    CLUSTER.finds(&body("fence.proxy.async;\n"), message, "mbarrier", "mbarrier.init");
+}
+
+#[test]
 fn an_mbarrier_is_not_overwritten_while_it_is_valid() {
     let body = |before: &str| {
         format!("{}@!%p7 bra $end;\n{before}\nst.shared.u32 [bar], 1;\n$end:", make(1))

@@ -190,6 +190,7 @@ impl Exec<'_, '_> {
             let seen = &threads.seen(lane).generic;
             is_mine && usize::from(made.lane) == lane
                 || seen.covers(made.slot, 1 << made.lane, made.clock)
+                || barrier.published.is_some_and(|phase| phase < self.cluster.phase)
         };
         let count = if threads.is_one_group() { 2 } else { LANES };
         let Some(lane) = lanes_of(lanes).take(count).find(|lane| !knows(*lane)) else {

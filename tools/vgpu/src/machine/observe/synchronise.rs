@@ -46,6 +46,10 @@ impl Exec<'_, '_> {
         if !relaxed {
             let seen = check.threads[self.warp.number].release(active);
             check.cluster_meeting.arrive(phase, &seen, site);
+            return;
+        }
+        for barrier in check.mbarriers_of(self.warp.number, active).filter(|it| it.is_released) {
+            barrier.published = Some(phase);
         }
     }
 
@@ -78,14 +82,10 @@ impl Exec<'_, '_> {
             Fence::MbarrierInit => {}
         }
         if !matches!(fence, Fence::Memory(_)) {
-            let number = self.warp.number as u16;
-            let mine =
-                |made: &crate::check::Mark| made.warp == number && active >> made.lane & 1 == 1;
-            check
-                .mbarriers
-                .values_mut()
-                .filter(|it| mine(&it.made))
-                .for_each(|it| it.is_fenced = true);
+            for barrier in check.mbarriers_of(self.warp.number, active) {
+                barrier.is_fenced = true;
+                barrier.is_released |= fence == Fence::MbarrierInit;
+            }
         }
     }
 }
