@@ -14,8 +14,13 @@ use crate::vgpu::{self, Mode};
 use crate::{cargo, workspace};
 
 /// Test targets, with what they are called with.
-const PROGRAMS: [(&str, &[&str]); 3] =
-    [("conformance", &["--backend", "vgpu"]), ("counts", &[]), ("cuda", &[])];
+const PROGRAMS: [(&str, &[&str]); 4] = [
+    ("conformance", &["--backend", "vgpu"]),
+    // The table of times that goes with a check of a GPU.
+    ("conformance", &["--backend", "vgpu", "--stage", "plan", "--timing", "--divide", "64"]),
+    ("counts", &[]),
+    ("cuda", &[]),
+];
 
 /// Builds the programs once and runs them in all modes, as many at a time as there are cores.
 ///

@@ -255,35 +255,6 @@ impl<'g> Grid<'g> {
         }
     }
 
-    /// Lets the grid behind begin if all blocks have ended or said that it may.
-    fn begin_dependents(&mut self, resident: &[Cluster]) {
-        let may = |cluster: &Cluster| {
-            cluster.state.ctas.iter().all(|cta| cta.alive == 0 || cta.lets_dependents_begin)
-        };
-        if resident.iter().all(may) {
-            self.lets_dependents_begin = false;
-            if let Some(dependents) = &self.shape.dependents {
-                dependents.begin();
-            }
-        }
-    }
-
-    /// If nothing can go on before the grid in front has ended, waits for that.
-    fn waits_for_front(&self, resident: &[Cluster]) -> bool {
-        let Some(front) = self.shape.front.as_ref().filter(|front| !front.has_come()) else {
-            return false;
-        };
-        let waits = |cluster: &Cluster| {
-            cluster.warps.iter().flat_map(|warp| &warp.splits).any(|it| it.wait == Wait::Grid)
-        };
-        let waits = resident.iter().any(waits);
-        if waits {
-            front.set_awaited();
-            front.wait();
-        }
-        waits
-    }
-
     /// One turn for each warp of a cluster; returns the instructions run.
     fn turn(&mut self, cluster: &mut Cluster) -> Result<u64, Box<Fault>> {
         cluster.state.turns += 1;

@@ -5,6 +5,7 @@ mod atomic;
 mod barrier;
 mod cluster;
 mod create;
+mod dependents;
 mod engine;
 mod exec;
 mod flight;
