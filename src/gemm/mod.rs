@@ -9,6 +9,11 @@
 //! column NaN. **BF16**: FP32 products and sums. On every backend a row's bits do not depend on
 //! other rows, on the layout or on the tile.
 //!
+//! # Errors
+//!
+//! On the CUDA backend [`Error::Alignment`](crate::Error::Alignment) besides, where a row of A or B does not start
+//! at a multiple of 16 bytes: TMA reads no others.
+//!
 //! # Source
 //!
 //! DeepGEMM, README "Dense GEMMs" and "Grouped GEMMs"; recipe (1, 128, 128).
