@@ -111,7 +111,8 @@ fn conformance_args(args: &Args) -> Vec<&str> {
     if let Some(stage) = &args.stage {
         all.extend(["--stage", stage]);
     }
-    if matches!(args.backend, Backend::Gpu) {
+    // The table of times is text.
+    if matches!(args.backend, Backend::Gpu) && !args.json {
         all.push("--timing");
     }
     if args.json {
@@ -136,6 +137,19 @@ mod tests {
         };
         let expected = ["--backend", "vgpu", "--stage", "gate", "--json", "--list"];
         assert_eq!(conformance_args(&args), expected);
+    }
+
+    #[test]
+    fn a_gpu_is_timed_unless_the_result_is_json() {
+        let args = |json| Args {
+            backend: Backend::Gpu,
+            stage: None,
+            asynchrony: None,
+            json,
+            rest: Vec::new(),
+        };
+        assert_eq!(conformance_args(&args(false)), ["--backend", "gpu", "--timing"]);
+        assert_eq!(conformance_args(&args(true)), ["--backend", "gpu", "--json"]);
     }
 
     #[test]
