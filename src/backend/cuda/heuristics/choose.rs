@@ -158,19 +158,9 @@ fn configs(
     let splits = [1, 2, 4, 8].into_iter().filter(move |&split| split <= options.max_split_k.max(1));
     let clusters = [Cluster::Single, Cluster::AlongM, Cluster::AlongN];
     tiles(shape.kind, shape.format).iter().flat_map(move |&tile| {
-        let smem = Smem::new(&tile, &shape);
-        let num_stages = smem.num_stages(max_smem);
-        let config = move |cluster, split_k| GemmConfig {
-            format: shape.format,
-            tile,
-            block_k: shape.format.block_k(),
-            num_math_warpgroups: tile.num_math_warpgroups(),
-            num_stages,
-            cluster,
-            split_k,
-            num_sms,
-            smem_bytes: smem.bytes(num_stages),
-        };
+        let num_stages = Smem::new(&tile, &shape).num_stages(max_smem);
+        let alone = GemmConfig::new(&shape, tile, num_stages, num_sms);
+        let config = move |cluster, split_k| GemmConfig { cluster, split_k, ..alone };
         let splits = splits.clone();
         clusters
             .into_iter()

@@ -64,6 +64,28 @@ pub struct GemmConfig {
     pub smem_bytes: usize,
 }
 
+impl GemmConfig {
+    /// A tile on its own, one CTA on each of `num_sms`, with a ring of `num_stages`; the rest follows from the shape.
+    pub(super) fn new(
+        shape: &GemmShape,
+        tile: GemmTile,
+        num_stages: usize,
+        num_sms: usize,
+    ) -> Self {
+        Self {
+            format: shape.format,
+            tile,
+            block_k: shape.format.block_k(),
+            num_math_warpgroups: tile.num_math_warpgroups(),
+            num_stages,
+            cluster: Cluster::Single,
+            split_k: 1,
+            num_sms,
+            smem_bytes: Smem::new(&tile, shape).bytes(num_stages),
+        }
+    }
+}
+
 /// Stages at most: the barriers are an array of this length.
 pub const MAX_STAGES: usize = 16;
 /// Stages at least: less does not hide the way to memory.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::config::Cluster::{self, AlongM, AlongN, Single};
-use super::config::{GemmConfig, Smem};
+use super::config::GemmConfig;
 use super::tile::GemmTile;
 use crate::gemm::GemmKind::{self, Contiguous, Dense, Masked};
 use crate::gemm::GemmShape;
@@ -44,20 +44,10 @@ impl PublishedProduct {
 
     /// How it ran.
     pub fn config(&self) -> GemmConfig {
-        let shape = self.shape();
         let ([block_m, block_n], num_stages, cluster, num_sms) = self.launch;
         let tile = GemmTile { block_m, block_n, swap_ab: false };
-        GemmConfig {
-            format: shape.format,
-            tile,
-            block_k: shape.format.block_k(),
-            num_math_warpgroups: tile.num_math_warpgroups(),
-            num_stages,
-            cluster,
-            split_k: 1,
-            num_sms,
-            smem_bytes: Smem::new(&tile, &shape).bytes(num_stages),
-        }
+        let alone = GemmConfig::new(&self.shape(), tile, num_stages, num_sms);
+        GemmConfig { cluster, ..alone }
     }
 }
 
