@@ -55,6 +55,9 @@ pub fn dispatch_send(
         state: &mut on_host,
     };
     host.run(stream, |cpu, stream| cpu.dispatch_send(stream, args))?;
+    if routing.is_none() {
+        return Ok(());
+    }
     state.num_masked_slots = on_host.num_masked_slots;
     host.write(&on_host.topk_idx, state.topk_idx.view_mut())?;
     host.write(&on_host.topk_weights, state.topk_weights.view_mut())
