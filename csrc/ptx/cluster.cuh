@@ -13,12 +13,23 @@ MK_DEVICE void cluster_sync() {
     cuda::ptx::barrier_cluster_wait(cuda::ptx::sem_acquire);
 }
 
+// As above, of mbarriers alone, which `fence.mbarrier_init` has told the cluster of before: no fence of the device.
+MK_DEVICE void cluster_sync_relaxed() {
+    cuda::ptx::barrier_cluster_arrive(cuda::ptx::sem_relaxed);
+    cuda::ptx::barrier_cluster_wait(cuda::ptx::sem_acquire);
+}
+
 MK_DEVICE uint32_t cluster_ctarank() {
     return cuda::ptx::get_sreg_cluster_ctarank();
 }
 
 MK_DEVICE uint32_t cluster_nctarank() {
     return cuda::ptx::get_sreg_cluster_nctarank();
+}
+
+// Of a cluster whose length is a power of two.
+MK_DEVICE uint32_t cluster_len_log2() {
+    return 31 - __clz(cluster_nctarank());
 }
 
 // PTX ISA, `mapa`. Where CTA `cta_rank` of the cluster has this shared variable of ours, as a generic address.

@@ -1,13 +1,14 @@
 // The math of E4M3 products with tokens on the M side of the tensor core.
 #pragma once
 
+#include "kernels/gemm/fp8_pipeline.cuh"
 #include "kernels/gemm/rows_math.cuh"
 #include "mma/fp8.cuh"
 
 namespace moekit::kernels {
 
-// Scales of one stage that a thread of the products needs. Of B: those of the block, or of the thread's two columns in
-// each eight.
+// Scales of one block of K that a thread of the products needs. Of B: those of the block, or of the thread's two columns
+// in each eight.
 template <layout::GemmTile kTile>
 struct Fp8Scales {
     using Smem = layout::GemmSmem<kTile>;
@@ -16,44 +17,56 @@ struct Fp8Scales {
     float b[kNumB];
 
     // `row` is the thread's first in the block.
-    MK_DEVICE Fp8Scales(uint32_t scales_smem, uint32_t row) {
-        const auto* scales = static_cast<const float*>(__cvta_shared_to_generic(scales_smem));
-#pragma unroll
-        for (uint32_t slice = 0; slice < kTile.num_slices(); ++slice) {
-            a[slice][0] = scales[row + 64 * slice];
-            a[slice][1] = scales[row + 64 * slice + 8];
-        }
-        const float* of_b = scales + kTile.block_m;
+    MK_DEVICE void read(const abi::GemmParams& p, const sched::Block& block, const ScaleRing<kTile>& ring, uint32_t row) {
+        if (p.a_scale_order == abi::ScaleOrder::kBlocks)
+            read_a<layout::kScaleBlocks>(ring.data() + 4 * ring.block, row);
+        else
+            read_a<1>(ring.data() + 4 * kTile.block_m * ring.block, row);
+        const ScaleSteps steps(p.b_scale_order, Smem::kNumBScaleRows);
+        const uint32_t of_b = ring.data() + Smem::kAScaleBytes + steps.block * ring.block;
 #pragma unroll
         for (uint32_t i = 0; i < kNumB; ++i)
-            b[i] = of_b[kTile.scales_each_column ? i / 2 * 8 + 2 * (common::lane_idx() % 4) + i % 2 : i];
+            b[i] = load_shared(of_b + steps.row * b_row(block, i));
+    }
+
+    // Slice `slice` of sums, added to what they belong to.
+    MK_DEVICE void promote(uint32_t slice, const float (&sum)[kTile.block_n / 2], float (&accum)[kTile.block_n / 2]) const {
+        mma::promote(accum, sum, a[slice], b);
+    }
+
+private:
+    template <uint32_t kStep>
+    MK_DEVICE void read_a(uint32_t of_a, uint32_t row) {
+#pragma unroll
+        for (uint32_t slice = 0; slice < kTile.num_slices(); ++slice)
+#pragma unroll
+            for (uint32_t half = 0; half < 2; ++half)
+                a[slice][half] = load_shared(of_a + 4 * kStep * row + 4 * kStep * (64 * slice + 8 * half));
+    }
+
+    // Which row of B's scales in the slot is that of `b[i]`.
+    static MK_DEVICE uint32_t b_row(const sched::Block& block, uint32_t i) {
+        if constexpr (kTile.scales_each_column)
+            return i / 2 * 8 + 2 * (common::lane_idx() % 4) + i % 2;
+        else
+            return (block.column % 128 + i * Smem::kScaleColumns) / 128;
     }
 };
 
 template <layout::GemmTile kTile>
 struct Fp8Math : RowsMath<kTile> {
-    using typename RowsMath<kTile>::Smem;
-    using RowsMath<kTile>::kSlices, RowsMath<kTile>::kN, RowsMath<kTile>::at;
+    using Scales = Fp8Scales<kTile>;
+    using RowsMath<kTile>::kSlices, RowsMath<kTile>::kN;
+    // Two blocks' sums at a time, beside those that stay.
+    static constexpr bool kRunsAhead = kSlices == 1 and kN <= 128 and not kTile.scales_each_column;
 
-    MK_DEVICE void multiply(GemmRing<kTile>& ring, float (&accum)[kSlices][kN / 2]) const {
-        const abi::GemmParams& p = at.p;
-        const uint32_t row = this->first_row();
-        for (uint32_t k = 0; k < p.k; k += common::kGranK, ring.advance()) {
-            ring.wait_full();
-            const Fp8Scales<kTile> scales(ring.data() + Smem::kScales, row);
-            const uint64_t b = mma::k_major_descriptor(this->n_side(ring.data()));
-#pragma unroll
-            for (uint32_t slice = 0; slice < kSlices; ++slice) {
-                float sum[kN / 2];
-                mma::start_block<kN>(sum, mma::k_major_descriptor(this->m_side(ring.data(), slice)), b);
-                ptx::wgmma_wait_group<0>();
-                ptx::wgmma_pin(sum);
-                // NOTE: the scales are in registers by now: the stage may be filled again.
-                if (slice + 1 == kSlices)
-                    at.release(ring.stage);
-                mma::promote(accum[slice], sum, scales.a[slice], scales.b);
-            }
-        }
+    MK_DEVICE void multiply(const sched::Block& block, GemmRing<kTile>& ring, ScaleRing<kTile>& scales,
+                            float (&accum)[kSlices][kN / 2]) const {
+        const auto read = [&](Scales& of_block) { of_block.read(this->at.p, block, scales, this->first_row()); };
+        if constexpr (kRunsAhead)
+            multiply_ahead<Scales>(*this, ring, scales, read, accum[0]);
+        else
+            multiply_in_turn<Scales>(*this, ring, scales, read, accum);
     }
 };
 

@@ -2,46 +2,53 @@
 #pragma once
 
 #include "kernels/gemm/columns_math.cuh"
+#include "kernels/gemm/fp8_pipeline.cuh"
 #include "mma/fp8.cuh"
 
 namespace moekit::kernels {
 
-// Scales of one stage that a thread of the products needs.
+// Scales of one block of K that a thread of the products needs.
 template <layout::GemmTile kTile>
 struct Fp8SwappedScales {
+    using Smem = layout::GemmSmem<kTile>;
     float2 a[kTile.block_m / 8];  // of the thread's two tokens in each eight
     float b;
 
-    MK_DEVICE explicit Fp8SwappedScales(uint32_t scales_smem) {
-        const auto* scales = static_cast<const float*>(__cvta_shared_to_generic(scales_smem));
+    MK_DEVICE void read(const abi::GemmParams& p, const ScaleRing<kTile>& ring) {
+        const uint32_t token = 2 * (common::lane_idx() % 4);
+        if (p.a_scale_order == abi::ScaleOrder::kBlocks)
+            read_a<layout::kScaleBlocks>(ring.data() + 4 * ring.block, token);
+        else
+            read_a<1>(ring.data() + 4 * kTile.block_m * ring.block, token);
+        b = load_shared(ring.data() + Smem::kAScaleBytes +
+                        ScaleSteps(p.b_scale_order, Smem::kNumBScaleRows).block * ring.block);
+    }
+
+    MK_DEVICE void promote(uint32_t, const float (&sum)[kTile.block_m / 2], float (&accum)[kTile.block_m / 2]) const {
+        mma::promote_swapped<kTile.block_m>(accum, sum, a, b);
+    }
+
+private:
+    template <uint32_t kStep>
+    MK_DEVICE void read_a(uint32_t of_a, uint32_t token) {
 #pragma unroll
         for (uint32_t j = 0; j < kTile.block_m / 8; ++j)
-            a[j] = *reinterpret_cast<const float2*>(scales + 8 * j + 2 * (common::lane_idx() % 4));
-        b = scales[kTile.block_m];
+            a[j] = {load_shared(of_a + 4 * kStep * token + 4 * kStep * 8 * j),
+                    load_shared(of_a + 4 * kStep * token + 4 * kStep * (8 * j + 1))};
     }
 };
 
 template <layout::GemmTile kTile>
 struct Fp8SwappedMath : ColumnsMath<kTile> {
-    using typename ColumnsMath<kTile>::Smem;
-    using ColumnsMath<kTile>::kN, ColumnsMath<kTile>::at;
+    using Scales = Fp8SwappedScales<kTile>;
+    using ColumnsMath<kTile>::kN;
 
     static_assert(kTile.block_n <= 128, "one scale of B for all of the block");
 
-    MK_DEVICE void multiply(GemmRing<kTile>& ring, float (&accum)[1][kN / 2]) const {
-        const abi::GemmParams& p = at.p;
-        for (uint32_t k = 0; k < p.k; k += common::kGranK, ring.advance()) {
-            ring.wait_full();
-            const Fp8SwappedScales<kTile> scales(ring.data() + Smem::kScales);
-            float sum[kN / 2];
-            mma::start_block<kN>(sum, mma::k_major_descriptor(this->m_side(ring.data(), 0)),
-                                 mma::k_major_descriptor(this->n_side(ring.data())));
-            ptx::wgmma_wait_group<0>();
-            ptx::wgmma_pin(sum);
-            // NOTE: the scales are in registers by now: the stage may be filled again.
-            at.release(ring.stage);
-            mma::promote_swapped<kN>(accum[0], sum, scales.a, scales.b);
-        }
+    MK_DEVICE void multiply(const sched::Block&, GemmRing<kTile>& ring, ScaleRing<kTile>& scales,
+                            float (&accum)[1][kN / 2]) const {
+        const auto read = [&](Scales& of_block) { of_block.read(this->at.p, scales); };
+        multiply_ahead<Scales>(*this, ring, scales, read, accum[0]);
     }
 };
 
