@@ -92,11 +92,16 @@ fn call<B: Backend>(backend: &B, product: &PublishedProduct) -> Result<Call<'sta
     }))
 }
 
-/// Finite codes: a random pattern, again and again.
+/// Codes as quantising normal activations gives them, a pattern again and again. Their bits decide what power a
+/// product takes, and so its clock.
 fn codes(len: usize) -> Vec<E4M3> {
     let mut rng = Rng::new(7);
-    let code = |bits: u64| E4M3((bits as u8 & 0x80) | ((bits >> 8) as u8 % 0x7f));
-    let pattern: Vec<E4M3> = (0..1 << 16).map(|_| code(rng.next_u64())).collect();
+    let mut pattern = Vec::with_capacity(1 << 16);
+    while pattern.len() < 1 << 16 {
+        let values: [f32; 128] = std::array::from_fn(|_| rng.normal() as f32);
+        let amax = values.iter().fold(0.0, |amax: f32, value| amax.max(value.abs()));
+        pattern.extend(values.map(|value| E4M3::from_f32(value * (448.0 / amax))));
+    }
     pattern.into_iter().cycle().take(len).collect()
 }
 
