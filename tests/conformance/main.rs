@@ -87,10 +87,8 @@ fn main() -> ExitCode {
         return exit_code;
     }
     let timed = match &cuda {
-        Some(cuda) => {
-            cuda.device_name().and_then(|name| timing::print(cuda, &name, options.timing()))
-        }
-        None => timing::print(&Cpu::new(), "the processor", options.timing()),
+        Some(cuda) => timing::print_cuda(cuda, options.timing()),
+        None => timing::print_cpu(options.timing()),
     };
     match timed {
         Ok(()) => exit_code,
