@@ -3,6 +3,8 @@
 
 pub mod asynchronous;
 pub mod machine;
+pub mod ops;
+pub mod products;
 pub mod wgmma;
 
 use std::sync::Arc;

@@ -89,6 +89,21 @@ impl Factors {
         }
     }
 
+    /// Brings A and B into the loops' order.
+    pub(super) fn arrange_at(&mut self, level: Level, n: usize) {
+        match level {
+            // SAFETY: `Level::detect` found the features.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => unsafe { arrange_avx512(self, n) },
+            _ => self.arrange(n, spread_in, transpose_in),
+        }
+    }
+
+    /// A and B in the loops' order.
+    pub(super) fn arranged(&self) -> (&[Half], &[[[f32; 4]; 4]]) {
+        (&self.wide_a, &self.narrow_b)
+    }
+
     /// Brings the numbers into the loops' order.
     #[inline(always)]
     fn arrange(
@@ -243,11 +258,17 @@ fn accumulate_avx2(factors: &mut Factors, n: usize, sums: &mut [[f32; LANES]]) {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
 fn accumulate_avx512(factors: &mut Factors, n: usize, sums: &mut [[f32; LANES]]) {
-    factors.arrange(n, |rows| spread_avx512(rows), |columns| transpose_avx512(columns));
+    arrange_avx512(factors, n);
     factors.each_block(n, sums, |a, b, registers| match registers.len() {
         8 => block_avx512::<4>(a, b, registers),
         _ => block_avx512::<2>(a, b, registers),
     });
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
+fn arrange_avx512(factors: &mut Factors, n: usize) {
+    factors.arrange(n, |rows| spread_avx512(rows), |columns| transpose_avx512(columns));
 }
 
 /// A vector of four quadruples.
