@@ -35,7 +35,7 @@ pub const FP32_BOUND: f64 = 1e-3;
 pub const BF16_BOUND: f64 = 2e-3;
 
 /// `[m, n, k]`: tails on every side, K below, at and beyond a block, one row, no row.
-const SHAPES: [[usize; 3]; 9] = [
+const SHAPES: [[usize; 3]; 10] = [
     [1, 1, 16],
     [3, 17, 112],
     [5, 127, 128],
@@ -45,6 +45,7 @@ const SHAPES: [[usize; 3]; 9] = [
     [33, 129, 256],
     [0, 32, 128],
     [16, 256, 1024],
+    [150, 200, 512],
 ];
 
 pub fn fp8_rows<B: Backend>(backend: &B, q: &Quantised) -> QuantTensor<B, 2> {

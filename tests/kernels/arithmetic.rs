@@ -259,10 +259,9 @@ fn compare_tiles_in(format: GemmFormat, name: &str) -> Result<(), Failed> {
     let shape = GemmShape { format, ..GemmShape::new(GemmKind::Dense, 1, 1, 128) };
     let here = |tile: &GemmTile| {
         let smem = Smem::new(tile, &shape);
-        let (fixed, stage) = (smem.bytes(0), smem.bytes(1) - smem.bytes(0));
         let extents = [tile.block_m, tile.block_n, tile.num_math_warpgroups()];
         let [m, n, num_math] = extents.map(|it| it as u32);
-        [m, n, num_math, u32::from(tile.swap_ab), stage as u32, fixed as u32]
+        [m, n, num_math, u32::from(tile.swap_ab), smem.bytes(3) as u32, smem.bytes(16) as u32]
     };
     let mut here: Vec<_> = tiles(GemmKind::Dense, format).iter().map(here).collect();
     let there = &mut numbers[..len];

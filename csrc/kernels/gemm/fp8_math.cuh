@@ -16,57 +16,75 @@ struct Fp8Scales {
     float a[kTile.num_slices()][2];
     float b[kNumB];
 
-    // `row` is the thread's first in the block.
-    MK_DEVICE void read(const abi::GemmParams& p, const sched::Block& block, const ScaleRing<kTile>& ring, uint32_t row) {
-        if (p.a_scale_order == abi::ScaleOrder::kBlocks)
-            read_a<layout::kScaleBlocks>(ring.data() + 4 * ring.block, row);
-        else
-            read_a<1>(ring.data() + 4 * kTile.block_m * ring.block, row);
-        const ScaleSteps steps(p.b_scale_order, Smem::kNumBScaleRows);
-        const uint32_t of_b = ring.data() + Smem::kAScaleBytes + steps.block * ring.block;
-#pragma unroll
-        for (uint32_t i = 0; i < kNumB; ++i)
-            b[i] = load_shared(of_b + steps.row * b_row(block, i));
-    }
-
     // Slice `slice` of sums, added to what they belong to.
-    MK_DEVICE void promote(uint32_t slice, const float (&sum)[kTile.block_n / 2], float (&accum)[kTile.block_n / 2]) const {
+    MK_DEVICE void promote(uint32_t slice, const float (&sum)[kTile.block_n / 2],
+                           float (&accum)[kTile.block_n / 2]) const {
         mma::promote(accum, sum, a[slice], b);
+    }
+};
+
+// Reads them from the ring, in a block of D.
+template <layout::GemmTile kTile>
+struct Fp8ScaleReader {
+    using Smem = layout::GemmSmem<kTile>;
+    using Scales = Fp8Scales<kTile>;
+    ScaleSteps a_steps, b_steps;
+    uint32_t row;     // the thread's first
+    uint32_t column;  // the block's first within 128, or the thread's
+
+    MK_DEVICE Fp8ScaleReader(const abi::GemmParams& p, const sched::Block& block, uint32_t first_row)
+        : a_steps(p.a_scale_order, kTile.block_m),
+          b_steps(p.b_scale_order, Smem::kNumBScaleRows),
+          row(first_row),
+          column(kTile.scales_each_column ? 2 * (common::lane_idx() % 4) : block.column % 128) {}
+
+    MK_DEVICE void read(const ScaleRing<kTile>& ring, Scales& scales) const {
+        const uint32_t of_a = ring.data() + a_steps.block * ring.block + a_steps.row * row;
+        if (a_steps.by_block)
+            read_a<4 * layout::kScaleBlocks>(of_a, scales);
+        else
+            read_a<4>(of_a, scales);
+        const uint32_t of_b = ring.data() + Smem::kAScaleBytes + b_steps.block * ring.block;
+#pragma unroll
+        for (uint32_t i = 0; i < Scales::kNumB; ++i)
+            scales.b[i] = load_shared(of_b + b_steps.row * b_row(i));
     }
 
 private:
-    template <uint32_t kStep>
-    MK_DEVICE void read_a(uint32_t of_a, uint32_t row) {
+    template <uint32_t kRowStep>
+    static MK_DEVICE void read_a(uint32_t of_a, Scales& scales) {
 #pragma unroll
         for (uint32_t slice = 0; slice < kTile.num_slices(); ++slice)
 #pragma unroll
             for (uint32_t half = 0; half < 2; ++half)
-                a[slice][half] = load_shared(of_a + 4 * kStep * row + 4 * kStep * (64 * slice + 8 * half));
+                scales.a[slice][half] = load_shared(of_a + kRowStep * (64 * slice + 8 * half));
     }
 
-    // Which row of B's scales in the slot is that of `b[i]`.
-    static MK_DEVICE uint32_t b_row(const sched::Block& block, uint32_t i) {
+    // Which of the slot's rows of B's scales has `b[i]`.
+    MK_DEVICE uint32_t b_row(uint32_t i) const {
         if constexpr (kTile.scales_each_column)
-            return i / 2 * 8 + 2 * (common::lane_idx() % 4) + i % 2;
+            return i / 2 * 8 + column + i % 2;
         else
-            return (block.column % 128 + i * Smem::kScaleColumns) / 128;
+            return kTile.block_n > 128 ? (column + i * Smem::kScaleColumns) / 128 : 0;
     }
 };
 
 template <layout::GemmTile kTile>
 struct Fp8Math : RowsMath<kTile> {
-    using Scales = Fp8Scales<kTile>;
     using RowsMath<kTile>::kSlices, RowsMath<kTile>::kN;
-    // Two blocks' sums at a time, beside those that stay.
+    // Whether there are registers for two blocks' sums, and for two blocks' scales, beside the sums that stay.
     static constexpr bool kRunsAhead = kSlices == 1 and kN <= 128 and not kTile.scales_each_column;
+    static constexpr bool kReadsAhead = not kTile.scales_each_column;
 
     MK_DEVICE void multiply(const sched::Block& block, GemmRing<kTile>& ring, ScaleRing<kTile>& scales,
                             float (&accum)[kSlices][kN / 2]) const {
-        const auto read = [&](Scales& of_block) { of_block.read(this->at.p, block, scales, this->first_row()); };
+        const Fp8ScaleReader<kTile> reader(this->at.p, block, this->first_row());
         if constexpr (kRunsAhead)
-            multiply_ahead<Scales>(*this, ring, scales, read, accum[0]);
+            multiply_ahead(*this, reader, ring, scales, accum[0]);
+        else if constexpr (kReadsAhead)
+            multiply_in_turn(*this, reader, ring, scales, accum);
         else
-            multiply_in_turn<Scales>(*this, ring, scales, read, accum);
+            multiply_one_by_one(*this, reader, ring, scales, accum);
     }
 };
 

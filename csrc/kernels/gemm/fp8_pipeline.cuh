@@ -1,6 +1,6 @@
 // How E4M3 products of one block of K follow those of the one before. A side's math (rows_math.cuh, columns_math.cuh)
-// says where operands lie, its scales how sums are promoted; `read(scales)` reads those of the block that both rings
-// stand at. In either order a sum is promoted when its block's is due: the bits are the same.
+// says where operands lie, a reader takes a block's scales from their ring, and they say how sums are promoted. In any
+// order a sum is promoted when its block's is due: the bits are the same.
 #pragma once
 
 #include "kernels/gemm/math.cuh"
@@ -22,15 +22,15 @@ struct RunningBlock {
 
 // The next block's products run while sums of the present one are promoted: for tiles with registers for two blocks'
 // sums. NOTE: so the ring needs two stages.
-template <typename Scales, typename Math, typename Ring, typename OfScales, typename Read>
-MK_DEVICE void multiply_ahead(const Math& math, Ring& ring, OfScales& of_scales, Read&& read,
+template <typename Math, typename Reader, typename Ring, typename OfScales>
+MK_DEVICE void multiply_ahead(const Math& math, const Reader& reader, Ring& ring, OfScales& of_scales,
                               float (&accum)[Math::kN / 2]) {
-    using Running = RunningBlock<Scales, Math::kN>;
+    using Running = RunningBlock<typename Reader::Scales, Math::kN>;
     const auto start = [&](Running& block) {
         ring.wait_full();
-        read(block.scales);
-        block.stage = ring.stage;
         mma::start_block<Math::kN>(block.sum, math.m_descriptor(ring, 0), math.n_descriptor(ring));
+        block.stage = ring.stage;
+        reader.read(of_scales, block.scales);
         ring.advance();
         of_scales.advance();
     };
@@ -67,15 +67,15 @@ MK_DEVICE void multiply_ahead(const Math& math, Ring& ring, OfScales& of_scales,
 
 // Slice after slice, a sum at a time; what the next block needs is awaited and read while products run, so that only
 // promotion is between those of one warpgroup, when the other's run. NOTE: so the ring needs two stages.
-template <typename Scales, typename Math, typename Ring, typename OfScales, typename Read>
-MK_DEVICE void multiply_in_turn(const Math& math, Ring& ring, OfScales& of_scales, Read&& read,
+template <typename Math, typename Reader, typename Ring, typename OfScales>
+MK_DEVICE void multiply_in_turn(const Math& math, const Reader& reader, Ring& ring, OfScales& of_scales,
                                 float (&accum)[Math::kSlices][Math::kN / 2]) {
     const uint32_t num_blocks = common::ceil_div(math.at.p.k, common::kGranK);
     if (num_blocks == 0)
         return;
-    Scales scales, next_scales;
+    typename Reader::Scales scales, next_scales;
     ring.wait_full();
-    read(scales);
+    reader.read(of_scales, scales);
     for (uint32_t next = 1; next <= num_blocks; ++next) {
         const Ring now = ring;
 #pragma unroll
@@ -88,7 +88,7 @@ MK_DEVICE void multiply_in_turn(const Math& math, Ring& ring, OfScales& of_scale
                 of_scales.advance();
                 if (next < num_blocks) {
                     ring.wait_full();
-                    read(next_scales);
+                    reader.read(of_scales, next_scales);
                 }
             }
             ptx::wgmma_wait_group<0>();
@@ -98,6 +98,23 @@ MK_DEVICE void multiply_in_turn(const Math& math, Ring& ring, OfScales& of_scale
             scales.promote(slice, sum, accum[slice]);
         }
         scales = next_scales;
+    }
+}
+
+// A block after the other, with one's sums and scales at a time.
+template <typename Math, typename Reader, typename Ring, typename OfScales>
+MK_DEVICE void multiply_one_by_one(const Math& math, const Reader& reader, Ring& ring, OfScales& of_scales,
+                                   float (&accum)[1][Math::kN / 2]) {
+    for (uint32_t k = 0; k < math.at.p.k; k += common::kGranK, ring.advance(), of_scales.advance()) {
+        ring.wait_full();
+        typename Reader::Scales scales;
+        float sum[Math::kN / 2];
+        mma::start_block<Math::kN>(sum, math.m_descriptor(ring, 0), math.n_descriptor(ring));
+        reader.read(of_scales, scales);
+        ptx::wgmma_wait_group<0>();
+        ptx::wgmma_pin(sum);
+        math.at.release(ring.stage);
+        scales.promote(0, sum, accum[0]);
     }
 }
 

@@ -10,45 +10,51 @@ namespace moekit::kernels {
 // Scales of one block of K that a thread of the products needs.
 template <layout::GemmTile kTile>
 struct Fp8SwappedScales {
-    using Smem = layout::GemmSmem<kTile>;
     float2 a[kTile.block_m / 8];  // of the thread's two tokens in each eight
     float b;
-
-    MK_DEVICE void read(const abi::GemmParams& p, const ScaleRing<kTile>& ring) {
-        const uint32_t token = 2 * (common::lane_idx() % 4);
-        if (p.a_scale_order == abi::ScaleOrder::kBlocks)
-            read_a<layout::kScaleBlocks>(ring.data() + 4 * ring.block, token);
-        else
-            read_a<1>(ring.data() + 4 * kTile.block_m * ring.block, token);
-        b = load_shared(ring.data() + Smem::kAScaleBytes +
-                        ScaleSteps(p.b_scale_order, Smem::kNumBScaleRows).block * ring.block);
-    }
 
     MK_DEVICE void promote(uint32_t, const float (&sum)[kTile.block_m / 2], float (&accum)[kTile.block_m / 2]) const {
         mma::promote_swapped<kTile.block_m>(accum, sum, a, b);
     }
+};
 
-private:
-    template <uint32_t kStep>
-    MK_DEVICE void read_a(uint32_t of_a, uint32_t token) {
+// Reads them from the ring.
+template <layout::GemmTile kTile>
+struct Fp8SwappedScaleReader {
+    using Smem = layout::GemmSmem<kTile>;
+    using Scales = Fp8SwappedScales<kTile>;
+    ScaleSteps a_steps;
+    uint32_t b_block_step;
+    uint32_t first;  // of the thread's tokens' scales in a block
+
+    MK_DEVICE explicit Fp8SwappedScaleReader(const abi::GemmParams& p)
+        : a_steps(p.a_scale_order, kTile.block_m),
+          b_block_step(ScaleSteps(p.b_scale_order, Smem::kNumBScaleRows).block),
+          first(2 * (common::lane_idx() % 4) * a_steps.row) {}
+
+    MK_DEVICE void read(const ScaleRing<kTile>& ring, Scales& scales) const {
+        const uint32_t of_a = ring.data() + a_steps.block * ring.block + first;
 #pragma unroll
-        for (uint32_t j = 0; j < kTile.block_m / 8; ++j)
-            a[j] = {load_shared(of_a + 4 * kStep * token + 4 * kStep * 8 * j),
-                    load_shared(of_a + 4 * kStep * token + 4 * kStep * (8 * j + 1))};
+        for (uint32_t j = 0; j < kTile.block_m / 8; ++j) {
+            constexpr uint32_t kRowStep = 4 * layout::kScaleBlocks;
+            if (a_steps.by_block)
+                scales.a[j] = {load_shared(of_a + kRowStep * 8 * j), load_shared(of_a + kRowStep * (8 * j + 1))};
+            else
+                scales.a[j] = *static_cast<const float2*>(__cvta_shared_to_generic(of_a + 4 * 8 * j));
+        }
+        scales.b = load_shared(ring.data() + Smem::kAScaleBytes + b_block_step * ring.block);
     }
 };
 
 template <layout::GemmTile kTile>
 struct Fp8SwappedMath : ColumnsMath<kTile> {
-    using Scales = Fp8SwappedScales<kTile>;
     using ColumnsMath<kTile>::kN;
 
     static_assert(kTile.block_n <= 128, "one scale of B for all of the block");
 
     MK_DEVICE void multiply(const sched::Block&, GemmRing<kTile>& ring, ScaleRing<kTile>& scales,
                             float (&accum)[1][kN / 2]) const {
-        const auto read = [&](Scales& of_block) { of_block.read(this->at.p, scales); };
-        multiply_ahead<Scales>(*this, ring, scales, read, accum[0]);
+        multiply_ahead(*this, Fp8SwappedScaleReader<kTile>(this->at.p), ring, scales, accum[0]);
     }
 };
 

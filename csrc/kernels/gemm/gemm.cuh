@@ -24,18 +24,24 @@ using UnscaledMath = Bf16Math<std::conditional_t<kTile.swaps_operands, ColumnsMa
 template <layout::GemmTile kTile>
 constexpr bool kShiftsRegisters = kTile.num_math_warpgroups == 2 and kTile.side_n() >= 128;
 
-// Registers of a thread: what a launch gives, shifted from the loads to the products. NOTE: only where the kernel takes
-// all that there are: shifting what was never given would wait forever.
+// Registers of a thread: what a launch gives, shifted from the loads to the products; copies of a scale for each row of
+// both operands ask for more of it. NOTE: only where the kernel takes all that there are: shifting what was never given
+// would wait forever.
+template <layout::GemmTile kTile>
+constexpr uint32_t kLoadRegisters = kTile.scales_each_column ? 56 : 40;
+template <layout::GemmTile kTile>
+constexpr uint32_t kMathRegisters = kTile.scales_each_column ? 224 : 232;
+
 template <layout::GemmTile kTile>
 MK_DEVICE void give_registers() {
     if constexpr (kShiftsRegisters<kTile>)
-        cuda::ptx::setmaxnreg_dec(cuda::ptx::n32_t<40>{});
+        cuda::ptx::setmaxnreg_dec(cuda::ptx::n32_t<kLoadRegisters<kTile>>{});
 }
 
 template <layout::GemmTile kTile>
 MK_DEVICE void take_registers() {
     if constexpr (kShiftsRegisters<kTile>)
-        cuda::ptx::setmaxnreg_inc(cuda::ptx::n32_t<232>{});
+        cuda::ptx::setmaxnreg_inc(cuda::ptx::n32_t<kMathRegisters<kTile>>{});
 }
 
 template <layout::GemmTile kTile, typename Scheduler>

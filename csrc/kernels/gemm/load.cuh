@@ -61,12 +61,12 @@ MK_DEVICE void load_tiles(const abi::GemmParams& p, uint32_t smem) {
                 cuda::ptx::mbarrier_arrive_expect_tx(
                     cuda::ptx::sem_release, cuda::ptx::scope_cta, cuda::ptx::space_shared, shared_barrier(ring.full()),
                     Smem::kStageBytes + (fills_slot ? Smem::kAScaleBytes + Smem::kBScaleBytes : 0));
-                if (fills_slot)
-                    load_scale_slot<kTile>(p, block, k, scales.data(), shared_barrier(ring.full()));
                 load_tile<kTile.block_m>(p.a, ring.data() + Smem::kA, ring.full(), k, block.row, block.a_group,
                                          shares_a, first_a, ctas);
                 load_tile<kTile.block_n>(p.b, ring.data() + Smem::kB, ring.full(), k, block.column, block.group,
                                          shares_b, first_b, ctas);
+                if (fills_slot)
+                    load_scale_slot<kTile>(p, block, k, scales.data(), shared_barrier(ring.full()));
             }
             __syncwarp();
         }

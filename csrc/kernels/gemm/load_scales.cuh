@@ -26,13 +26,14 @@ MK_DEVICE bool loads_scales_by_tma(const abi::GemmParams& p) {
     return p.a_scale_order != abi::ScaleOrder::kAny;
 }
 
-// Bytes from a scale to that of the next row and of the next block, of `num_rows` rows in a slot. Copies put them as
-// rows that lie side by side.
+// Where one operand's scales lie in a slot, of `num_rows` rows: bytes from a scale to that of the next row and of the
+// next block. Copies put them as rows that lie side by side.
 struct ScaleSteps {
+    bool by_block;
     uint32_t row, block;
 
     MK_DEVICE ScaleSteps(abi::ScaleOrder order, uint32_t num_rows) {
-        const bool by_block = order == abi::ScaleOrder::kBlocks;
+        by_block = order == abi::ScaleOrder::kBlocks;
         row = by_block ? 4 * layout::kScaleBlocks : 4;
         block = by_block ? 4 : 4 * num_rows;
     }

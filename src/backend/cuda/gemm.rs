@@ -2,7 +2,7 @@
 
 mod operands;
 
-use super::abi::{ClusterShares, GemmParams, RowsKind, RowsParams, TensorMap};
+use super::abi::{ClusterShares, GemmParams, RowsKind, RowsParams};
 use super::driver::Launch;
 use super::heuristics::{ChooseOptions, Cluster, GemmConfig, MAX_STAGES, Smem, choose, tiles};
 use super::params::to_u32;
@@ -16,7 +16,7 @@ use crate::gemm::{
 use crate::moe::quant::GRAN_K;
 use crate::num::{bf16, ceil_div};
 use crate::tensor::{Element, Layout, QuantRef, TensorRef};
-use operands::{Operand, Output};
+use operands::{NO_MAP, Operand, Output, ScaleMap};
 
 /// Blocks along M that are walked together: with as many along N, of the CTAs that run at once, they take the fewest
 /// rows of A and B from memory.
@@ -221,13 +221,9 @@ impl Product<'_> {
             let expected = "a cluster along N, or none, for groups in one matrix";
             return Err(Error::value(self.op, "config", expected, config.cluster));
         }
-        // In BF16 a stage is released when the products of the next are under way.
-        let least = match format {
-            GemmFormat::Fp8 => 1,
-            GemmFormat::Bf16 => 2,
-        };
-        if !(least..=MAX_STAGES).contains(&config.num_stages) {
-            let expected = format!("a ring of {least} to {MAX_STAGES} stages");
+        // A stage is released when the next is there and its products may be under way.
+        if !(2..=MAX_STAGES).contains(&config.num_stages) {
+            let expected = format!("a ring of 2 to {MAX_STAGES} stages");
             return Err(Error::value(self.op, "config", expected, config.num_stages));
         }
         let smem_bytes = Smem::new(&config.tile, &shape).bytes(config.num_stages);
@@ -264,10 +260,21 @@ impl Product<'_> {
         };
         // A warpgroup stores all rows of a swapped tile, or 64 at a time.
         let d = out.map(tile.block_m.min(64))?;
+        let b_scale_rows = match self.kind {
+            GemmKind::KGrouped => tile.block_n,
+            _ => tile.num_b_scale_rows(),
+        };
+        let scale_maps = [self.a.scale_map(tile.block_m)?, self.b.scale_map(b_scale_rows)?];
+        let [a_scales, b_scales] = match scale_maps {
+            [Some(a), Some(b)] => [a, b],
+            _ => [ScaleMap::NONE; 2],
+        };
         Ok(GemmParams {
             a: self.a.map(op, a_rows)?,
             b: self.b.map(op, b_rows)?,
-            d: d.unwrap_or(TensorMap { words: [0; 16] }),
+            d: d.unwrap_or(NO_MAP),
+            a_scale_map: a_scales.map,
+            b_scale_map: b_scales.map,
             a_scales: self.a.scales(),
             b_scales: self.b.scales(),
             out: out.params(),
@@ -282,7 +289,9 @@ impl Product<'_> {
             kind: out.kind(),
             cluster_shares,
             stores_by_tma: u32::from(d.is_some()),
-            reserved: [0; 5],
+            a_scale_order: a_scales.order,
+            b_scale_order: b_scales.order,
+            reserved: [0; 3],
         })
     }
 }
