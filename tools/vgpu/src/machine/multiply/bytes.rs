@@ -39,7 +39,7 @@ impl Code {
     }
 }
 
-/// Whether [`arrange`] takes such factors: FP8 of 32 bytes of K and whole 16 columns, without the code that is
+/// Whether [`widen`] and [`narrow`] take such factors: FP8 of 32 bytes of K and whole 16 columns, without the code that is
 /// no FP16.
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) fn takes(elements: [Element; 2], bytes: [&[u8]; 2], n: usize) -> bool {
@@ -64,38 +64,39 @@ fn has_nan(codes: &[u8]) -> bool {
     in_vectors != 0 || rest.iter().any(|code| code & 0x7f == 0x7f)
 }
 
-/// Fills `wide_a` and `narrow_b` as [`super::tile::Factors`] has them, of factors that [`takes`] approves.
+/// Fills `wide_a` of [`super::tile::Factors`] from a warp's rows, which [`takes`] has approved.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl")]
-pub(super) fn arrange(
-    [a, b]: [Element; 2],
-    [a_bytes, b_bytes]: [&[u8]; 2],
-    wide_a: &mut Vec<Half>,
-    narrow_b: &mut Vec<Quads<f32>>,
-) {
-    let (Some(a), Some(b)) = (Code::of(a), Code::of(b)) else { return };
+pub(super) fn widen(element: Element, rows: &[u8], wide: &mut Vec<Half>) {
+    let (Some(code), [rows]) =
+        (Code::of(element), rows.as_chunks::<DEPTH>().0.as_chunks::<ROWS>().0)
+    else {
+        return;
+    };
     let quarter = |h: i32| {
         let lane = |i: i32| 4 * h + i / 4;
         let [l0, l1, l2, l3] = [lane(0), lane(4), lane(8), lane(12)];
         _mm512_setr_epi32(l0, l0, l0, l0, l1, l1, l1, l1, l2, l2, l2, l2, l3, l3, l3, l3)
     };
     let quarters = [quarter(0), quarter(1), quarter(2), quarter(3)];
-    wide_a.resize(a_bytes.len() * 4 / 16, Half([0.0; 16]));
-    let warps = a_bytes.as_chunks::<{ ROWS * DEPTH }>().0.iter();
-    for (rows, steps) in warps.zip(wide_a.as_chunks_mut::<{ 4 * DEPTH }>().0) {
-        let rows = rows.as_chunks::<DEPTH>().0;
-        each_step(std::array::from_fn(|i| &rows[i]), a, |step, numbers| {
-            for (half, quarter) in steps[4 * step..][..4].iter_mut().zip(quarters) {
-                let spread = _mm512_permutexvar_ps(quarter, numbers);
-                // SAFETY: both are 16 floats, and every pattern of bits is one.
-                *half = unsafe { std::mem::transmute::<__m512, Half>(spread) };
-            }
-        });
-    }
-    narrow_b.resize(b_bytes.len() / COLUMNS, [[0.0; 4]; 4]);
-    let blocks = b_bytes.as_chunks::<{ COLUMNS * DEPTH }>().0.iter();
-    for (columns, steps) in blocks.zip(narrow_b.as_chunks_mut::<DEPTH>().0) {
-        let columns = columns.as_chunks::<DEPTH>().0;
-        each_step(ORDER.map(|i| &columns[i]), b, |step, numbers| {
+    wide.resize(4 * DEPTH, Half([0.0; 16]));
+    let steps = wide.as_chunks_mut::<4>().0;
+    each_step(std::array::from_fn(|i| &rows[i]), code, |step, numbers| {
+        for (half, quarter) in steps[step].iter_mut().zip(quarters) {
+            let spread = _mm512_permutexvar_ps(quarter, numbers);
+            // SAFETY: both are 16 floats, and every pattern of bits is one.
+            *half = unsafe { std::mem::transmute::<__m512, Half>(spread) };
+        }
+    });
+}
+
+/// Fills `narrow_b` likewise, from all columns.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl")]
+pub(super) fn narrow(element: Element, columns: &[u8], narrow: &mut Vec<Quads<f32>>) {
+    let Some(code) = Code::of(element) else { return };
+    narrow.resize(columns.len() / COLUMNS, [[0.0; 4]; 4]);
+    let blocks = columns.as_chunks::<DEPTH>().0.as_chunks::<COLUMNS>().0.iter();
+    for (columns, steps) in blocks.zip(narrow.as_chunks_mut::<DEPTH>().0) {
+        each_step(ORDER.map(|i| &columns[i]), code, |step, numbers| {
             // SAFETY: both are 16 floats, and every pattern of bits is one.
             steps[step] = unsafe { std::mem::transmute::<__m512, Quads<f32>>(numbers) };
         });

@@ -113,8 +113,14 @@ impl Factors {
             Level::Avx512 => unsafe {
                 let takes = bytes::takes(elements, bytes, n);
                 if takes {
-                    bytes::arrange(elements, bytes, &mut self.wide_a, &mut self.narrow_b);
-                    accumulate_avx512(self, n, sums);
+                    let ([a, b], [a_bytes, b_bytes]) = (elements, bytes);
+                    bytes::narrow(b, b_bytes, &mut self.narrow_b);
+                    // Warp by warp, so that what is wide stays in the nearest cache.
+                    let warps = a_bytes.chunks_exact(ROWS * b_bytes.len() / n);
+                    for (rows, sums) in warps.zip(sums.chunks_exact_mut(n / 2)) {
+                        bytes::widen(a, rows, &mut self.wide_a);
+                        accumulate_avx512(self, n, sums);
+                    }
                 }
                 takes
             },
