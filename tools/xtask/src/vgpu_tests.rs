@@ -22,6 +22,13 @@ const PROGRAMS: [(&str, &[&str]); 4] = [
     ("cuda", &[]),
 ];
 
+/// Stages whose bounds must hold with the sums of a GPU's tensor cores too, with the kernels that are
+/// chosen for each product.
+const AS_HOPPER: [(&str, &[&str]); 2] = [
+    ("conformance", &["--backend", "vgpu", "--stage", "gemm", "vgpu::gemm::"]),
+    ("conformance", &["--backend", "vgpu", "--stage", "layer"]),
+];
+
 /// Builds the programs once and runs them in all modes, as many at a time as there are cores.
 ///
 /// `environment` is the one that the workspace's tests are built in, `features` their options.
@@ -31,7 +38,12 @@ pub fn run(mut environment: Environment, features: &[&str]) -> Result<Summary> {
     let mut jobs = Vec::new();
     for (name, args) in PROGRAMS {
         let program = cargo::build_test(name, &options, &environment)?;
-        jobs.extend(Mode::TESTED.map(|mode| Job { name, args, mode, program: program.clone() }));
+        let job = |mode| Job { name, args, mode, is_hopper: false, program: program.clone() };
+        jobs.extend(Mode::TESTED.map(job));
+    }
+    for (name, args) in AS_HOPPER {
+        let program = cargo::build_test(name, &options, &environment)?;
+        jobs.push(Job { name, args, mode: Mode::Earliest, is_hopper: true, program });
     }
     let num_jobs = jobs.len();
     eprintln!("==> run kernels on the virtual GPU: {num_jobs} runs, in each mode of completion");
@@ -51,19 +63,26 @@ struct Job {
     name: &'static str,
     args: &'static [&'static str],
     mode: Mode,
+    /// Tensor cores add as Hopper's do, not in FP32; that is all that is looked at.
+    is_hopper: bool,
     program: PathBuf,
 }
 
 impl Job {
     /// Shows one line, or all that the program wrote if a test has failed.
     fn run(&self, environment: &Environment) -> Result<Summary> {
-        let Self { name, args, mode, program } = self;
-        let purpose = format!("run `{name}` on the virtual GPU, {mode}");
+        let Self { name, args, mode, is_hopper, program } = self;
+        let how = if *is_hopper { ", sums of Hopper" } else { "" };
+        let purpose = format!("run `{name}` on the virtual GPU, {mode}{how}");
         let root: &Path = &workspace::root();
         let step = Step::new(&purpose, program).args(*args).current_dir(root).silent();
-        let (status, output) = mode.apply(environment.apply(step)).output_unseen()?;
+        let mut step = mode.apply(environment.apply(step));
+        if *is_hopper {
+            step = step.env("VGPU_ACCUMULATION", "hopper").env("VGPU_CHECK", "none");
+        }
+        let (status, output) = step.output_unseen()?;
         let summary = Summary::parse(&output);
-        println!("{name} on the virtual GPU, {mode}: {summary}");
+        println!("{name} on the virtual GPU, {mode}{how}: {summary}");
         if !status.success() {
             println!("{output}");
         }
@@ -115,6 +134,7 @@ mod tests {
             name: "script",
             args: script,
             mode: Mode::Latest,
+            is_hopper: false,
             program: "sh".into(),
         };
         let broken = job(&["-c", "exit 3"]).run(&Environment::default());
