@@ -1,6 +1,7 @@
 //! A device with one module, for tests.
 #![allow(dead_code)]
 
+pub mod approximate;
 pub mod asynchronous;
 pub mod machine;
 pub mod ops;

@@ -121,13 +121,13 @@ fn kernel(section: &Section) -> String {
     let mut text = String::from(
         ".version 8.7\n.target sm_90a\n.address_size 64\n\
          .entry k(.param .u64 input, .param .u64 output) {\n\
-         .reg .b64 %in, %out, %wide, %at; .reg .b32 %tid, %bytes;\n\
-         ld.param.u64 %in, [input];\nld.param.u64 %out, [output];\nmov.u32 %tid, %tid.x;\n",
+         .reg .b64 %in, %out, %wide, %at; .reg .b32 %t;\n\
+         ld.param.u64 %in, [input];\nld.param.u64 %out, [output];\nmov.u32 %t, %tid.x;\n",
     );
     let count = section.sources.len();
     let mut operands = String::new();
-    writeln!(text, "mul.wide.u32 %at, %tid, {};\nadd.s64 %in, %in, %at;", 8 * count).unwrap();
-    text.push_str("mul.wide.u32 %at, %tid, 8;\nadd.s64 %out, %out, %at;\n");
+    writeln!(text, "mul.wide.u32 %at, %t, {};\nadd.s64 %in, %in, %at;", 8 * count).unwrap();
+    text.push_str("mul.wide.u32 %at, %t, 8;\nadd.s64 %out, %out, %at;\n");
     for (i, ty) in section.sources.iter().enumerate() {
         let narrow = ty.narrow(&format!("s{i}"), "%wide");
         writeln!(text, ".reg .{} s{i};", ty.name()).unwrap();

@@ -168,6 +168,7 @@ impl Pattern {
             Pattern::Sparse if !dice.one_in(k as u32 / 3) => format.zero_of(code),
             Pattern::Special if dice.one_in(3 * k as u32) => format.special(dice),
             Pattern::Alone => format.zero_of(code),
+            Pattern::Tiny if dice.one_in(2) => format.zero_of(code),
             _ => code,
         }
     }
