@@ -17,6 +17,11 @@ MK_DEVICE void cluster_wait() {
     cuda::ptx::barrier_cluster_wait(cuda::ptx::sem_acquire);
 }
 
+MK_DEVICE void cluster_sync() {
+    cluster_arrive();
+    cluster_wait();
+}
+
 // Waits for all threads of the cluster, which have told it of mbarriers by `fence.mbarrier_init`, and of nothing else:
 // no fence of the device.
 MK_DEVICE void cluster_sync_relaxed() {
