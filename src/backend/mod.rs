@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use crate::comm::World;
 use crate::error::Result;
-use crate::gemm::{GemmArgs, GroupedGemmArgs, KGroupedGemmArgs, MaskedGemmArgs};
+use crate::gemm::{
+    GemmArgs, GroupedGemmArgs, GroupedSwigluArgs, KGroupedGemmArgs, MaskedGemmArgs, MaskedSwigluArgs,
+};
 use crate::moe::Activation;
 use crate::moe::combine::{CombineRecvArgs, CombineSendArgs};
 use crate::moe::dispatch::{DispatchGatherArgs, DispatchRecvArgs, DispatchSendArgs};
@@ -139,6 +141,30 @@ pub trait Backend: Clone + Send + Sync + 'static {
         &self,
         stream: &Self::Stream,
         args: MaskedGemmArgs<'_, Self>,
+    ) -> Result<()>;
+
+    /// Multiplies every group's rows with its gate and up-projection, activates and quantises, contiguous layout;
+    /// see [`GroupedSwigluArgs`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the driver; [`crate::Error::KernelsNotBuilt`].
+    fn m_grouped_gemm_swiglu_contiguous(
+        &self,
+        stream: &Self::Stream,
+        args: GroupedSwigluArgs<'_, Self>,
+    ) -> Result<()>;
+
+    /// Multiplies every group's rows with its gate and up-projection, activates and quantises, masked layout;
+    /// see [`MaskedSwigluArgs`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the driver; [`crate::Error::KernelsNotBuilt`].
+    fn m_grouped_gemm_swiglu_masked(
+        &self,
+        stream: &Self::Stream,
+        args: MaskedSwigluArgs<'_, Self>,
     ) -> Result<()>;
 
     /// Adds every group's product along K to its result; see [`KGroupedGemmArgs`].

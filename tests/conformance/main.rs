@@ -13,6 +13,7 @@ mod gemm;
 mod gemm_bf16;
 mod gemm_configs;
 mod gemm_groups;
+mod gemm_swiglu;
 mod json;
 mod layer;
 #[path = "../common/moe_model.rs"]
@@ -31,6 +32,7 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Failed, Trial};
 use moekit::backend::SimdLevel;
 use moekit::backend::cuda::Cuda;
+use moekit::backend::cuda::heuristics::GemmConfig;
 use moekit::gemm::GemmFormat;
 use moekit::{Backend, Cpu};
 
@@ -47,6 +49,7 @@ fn stages<B: Backend>() -> Vec<(&'static str, Vec<Case<B>>)> {
         ("quant", [quant::cases(), quant_layout::cases()].concat()),
         ("swiglu", swiglu::cases()),
         ("gemm", [gemm::cases(), gemm_groups::cases(), gemm_bf16::cases()].concat()),
+        ("gemm_swiglu", gemm_swiglu::cases()),
         ("layer", layer::cases()),
     ]
 }
@@ -119,17 +122,19 @@ fn cpu_cases(options: &Options) -> Vec<NamedCase> {
 /// The CUDA backend on whatever the driver drives, and its products once more with every compiled kernel.
 fn cuda_cases(cuda: &Cuda, options: &Options) -> Vec<NamedCase> {
     let mut cases = named_cases(&options.backend, cuda, options);
-    for format in [GemmFormat::Fp8, GemmFormat::Bf16] {
-        for (name, config) in gemm_configs::all(format) {
+    let with_configs = |configs: Vec<(String, GemmConfig)>, names: &'static [&str]| {
+        let all = configs.into_iter().flat_map(move |(name, config)| {
             let prefix = format!("{}-{name}", options.backend);
-            let with_config = named_cases(&prefix, &cuda.with_gemm_config(config), options);
-            let is_for_all = |case: &NamedCase| {
-                gemm_configs::cases(format).iter().any(|name| case.name.ends_with(name))
-            };
-            cases.extend(with_config.into_iter().filter(is_for_all));
-        }
+            named_cases(&prefix, &cuda.with_gemm_config(config), options)
+        });
+        all.filter(|case| names.iter().any(|name| case.name.ends_with(name)))
+    };
+    for (format, names) in
+        [(GemmFormat::Fp8, gemm_configs::FP8_CASES), (GemmFormat::Bf16, gemm_configs::BF16_CASES)]
+    {
+        cases.extend(with_configs(gemm_configs::all(format), names));
     }
-
+    cases.extend(with_configs(gemm_configs::all_swiglu(), gemm_configs::SWIGLU_CASES));
     cases
 }
 

@@ -21,4 +21,4 @@ pub use choose::{Candidate, Choice, ChooseOptions, Rejection, Verdict, choose};
 pub use config::{Cluster, GemmConfig, MAX_STAGES, Smem};
 pub use estimate::{Bound, Efficiency, Estimate};
 pub use published::{PUBLISHED, PublishedLaunch, PublishedProduct};
-pub use tile::{GemmTile, tiles};
+pub use tile::{GemmTile, tiles, tiles_of};
