@@ -19,6 +19,14 @@ on_every_backend![
     layer_refuses_weights_that_do_not_fit,
 ];
 
+/// Of the FP8 layer against an oracle that rounds at the same places.
+///
+/// A tensor core's sums of FP8 products are off by up to 4e-4 (13 bits are kept), and with them gate and up.
+/// So the activations are, by 2 * 4e-4 at most; that share of the distance between two E4M3 codes, which
+/// is up to 1/8 of the number, get the next code. Such a share of errors of that size has the root mean
+/// square sqrt(2 * 4e-4 / 8), and the second product keeps it.
+const FP8_BOUND: f64 = 1e-2;
+
 /// All ranks' outputs in token order, on one node.
 fn outputs<B: Backend>(run: Run, backend: &B) -> Vec<bf16> {
     outputs_on_nodes(run, None, backend)
@@ -104,8 +112,7 @@ fn fp8_layer_agrees_with_the_oracle<B: Backend>(backend: &B) {
         RecvLayout::Masked { max_m: None },
     ] {
         let got = outputs(Run { layout, ..Run::new(2) }, backend);
-        // NOTE: a rounding of gate_up to BF16 that falls the other way can move an E4M3 code.
-        compare::assert_relative_error(&format!("{layout:?}"), &got, &want, 6e-3);
+        compare::assert_relative_error(&format!("{layout:?}"), &got, &want, FP8_BOUND);
     }
 }
 

@@ -11,6 +11,7 @@ mod dispatch_edges;
 mod gate;
 mod gemm;
 mod gemm_bf16;
+#[path = "../common/gemm_configs.rs"]
 mod gemm_configs;
 mod gemm_groups;
 mod gemm_swiglu;
@@ -89,10 +90,8 @@ fn main() -> ExitCode {
         return exit_code;
     }
     let timed = match &cuda {
-        Some(cuda) => {
-            cuda.device_name().and_then(|name| timing::print(cuda, &name, options.timing()))
-        }
-        None => timing::print(&Cpu::new(), "the processor", options.timing()),
+        Some(cuda) => timing::print_cuda(cuda, options.timing()),
+        None => timing::print_cpu(options.timing()),
     };
     match timed {
         Ok(()) => exit_code,
@@ -125,18 +124,39 @@ fn cuda_cases(cuda: &Cuda, options: &Options) -> Vec<NamedCase> {
     let with_configs = |configs: Vec<(String, GemmConfig)>, names: &'static [&str]| {
         let all = configs.into_iter().flat_map(move |(name, config)| {
             let prefix = format!("{}-{name}", options.backend);
+            let config = GemmConfig { num_sms: NUM_CTAS, ..config };
             named_cases(&prefix, &cuda.with_gemm_config(config), options)
         });
         all.filter(|case| names.iter().any(|name| case.name.ends_with(name)))
     };
-    for (format, names) in
-        [(GemmFormat::Fp8, gemm_configs::FP8_CASES), (GemmFormat::Bf16, gemm_configs::BF16_CASES)]
-    {
+    for (format, names) in [(GemmFormat::Fp8, FP8_CASES), (GemmFormat::Bf16, BF16_CASES)] {
         cases.extend(with_configs(gemm_configs::all(format), names));
     }
-    cases.extend(with_configs(gemm_configs::all_swiglu(), gemm_configs::SWIGLU_CASES));
+    cases.extend(with_configs(gemm_configs::all_swiglu(), SWIGLU_CASES));
     cases
 }
+
+/// The cases that meet every part of an FP8 product's kernel.
+const FP8_CASES: &[&str] = &[
+    "fp8_products_of_every_shape_agree_with_f64",
+    "::groups_of_every_pattern_agree_with_f64",
+    "masked_groups_of_every_size_agree_with_f64",
+    "a_row_has_the_same_bits_in_every_layout",
+];
+/// Of a BF16 product's.
+const BF16_CASES: &[&str] = &[
+    "bf16_products_of_every_shape_agree_with_f64",
+    "bf16_groups_of_every_pattern_agree_with_f64",
+    "masked_rows_beyond_the_count_are_left_alone",
+    "a_bf16_row_has_the_same_bits_in_any_company",
+];
+/// Of an FP8 product's that activates.
+const SWIGLU_CASES: &[&str] = &[
+    "activated_groups_have_the_bits_of_the_two_stages",
+    "activated_masked_groups_have_the_bits_of_the_two_stages",
+];
+/// CTAs of products that are run with every kernel: so few that each takes block after block.
+const NUM_CTAS: usize = 4;
 
 fn named_cases<B: Backend>(prefix: &str, backend: &B, options: &Options) -> Vec<NamedCase> {
     let mut named = Vec::new();

@@ -1,5 +1,6 @@
 //! Matrix products: what the kernels of `csrc/kernels/gemm` are launched with.
 
+mod choices;
 mod operands;
 mod swiglu;
 
@@ -17,6 +18,7 @@ use crate::gemm::{
 use crate::moe::quant::GRAN_K;
 use crate::num::{bf16, ceil_div};
 use crate::tensor::{Element, Layout, QuantRef, TensorRef};
+pub use choices::Choices;
 use operands::{Operand, Output};
 
 pub use swiglu::{contiguous as swiglu_contiguous, masked as swiglu_masked};
@@ -181,6 +183,11 @@ fn masked_rows(rows: &MaskedRows<'_, Cuda>) -> RowsParams {
     RowsParams { values: rows.masked_m.as_ptr(), kind: RowsKind::Masked, ..all_rows() }
 }
 
+/// What the choice of tile reckons with.
+fn device(cuda: &Cuda) -> DeviceSpec {
+    DeviceSpec { num_sms: cuda.num_sms(), ..DeviceSpec::H100_SXM }
+}
+
 /// A product in any layout of rows.
 struct Product<'a> {
     op: &'static str,
@@ -244,8 +251,10 @@ impl Product<'_> {
         let has_tile =
             |it: &GemmConfig| it.format == format && tiles_of(&shape).contains(&it.tile);
         let Some(config) = cuda.gemm_config.filter(has_tile) else {
-            let device = DeviceSpec { num_sms: cuda.num_sms(), ..DeviceSpec::H100_SXM };
-            let config = choose(&shape, &device, &ChooseOptions::default())?.config;
+            let config =
+                cuda.gemm_choices().get(&shape, || {
+                    Ok(choose(&shape, &device(cuda), &ChooseOptions::default())?.config)
+                })?;
             // The rows that there are may be more than those that were expected.
             return Ok(GemmConfig { num_sms: cuda.num_sms(), ..config });
         };

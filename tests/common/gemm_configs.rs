@@ -1,30 +1,10 @@
-//! Launches of products that the cases run with, whatever would be chosen for their shapes.
+//! Launches of products that tests ask for, whatever would be chosen for the shapes.
 
 use moekit::backend::cuda::heuristics::{Cluster, GemmConfig, GemmTile, Smem, tiles, tiles_of};
 use moekit::gemm::{GemmFormat, GemmKind, GemmOutFormat, GemmShape};
 
 /// Shared memory of a CTA on SM 9.0, in bytes.
 const MAX_SMEM_BYTES: usize = 227 << 10;
-
-/// The cases that meet every part of an FP8 kernel.
-pub const FP8_CASES: &[&str] = &[
-    "fp8_products_of_every_shape_agree_with_f64",
-    "::groups_of_every_pattern_agree_with_f64",
-    "masked_groups_of_every_size_agree_with_f64",
-    "a_row_has_the_same_bits_in_every_layout",
-];
-/// Of a BF16 kernel.
-pub const BF16_CASES: &[&str] = &[
-    "bf16_products_of_every_shape_agree_with_f64",
-    "bf16_groups_of_every_pattern_agree_with_f64",
-    "masked_rows_beyond_the_count_are_left_alone",
-    "a_bf16_row_has_the_same_bits_in_any_company",
-];
-/// Of an FP8 kernel that activates.
-pub const SWIGLU_CASES: &[&str] = &[
-    "activated_groups_have_the_bits_of_the_two_stages",
-    "activated_masked_groups_have_the_bits_of_the_two_stages",
-];
 
 /// Every tile with the deepest ring that fits; the shortest rings; clusters.
 pub fn all(format: GemmFormat) -> Vec<(String, GemmConfig)> {
@@ -42,6 +22,7 @@ pub fn all(format: GemmFormat) -> Vec<(String, GemmConfig)> {
 }
 
 /// The same of kernels that activate.
+#[allow(dead_code, reason = "each test uses its part")]
 pub fn all_swiglu() -> Vec<(String, GemmConfig)> {
     let shape = GemmShape {
         out: GemmOutFormat::SwigluFp8,
@@ -56,7 +37,7 @@ pub fn all_swiglu() -> Vec<(String, GemmConfig)> {
     named.map(|(name, config)| (format!("swiglu-{name}"), config)).collect()
 }
 
-/// A launch and its name, with at most `max_stages`; few CTAs, so that each takes block after block.
+/// A launch and its name, with at most `max_stages`.
 fn config(
     shape: GemmShape,
     tile: GemmTile,
@@ -74,7 +55,7 @@ fn config(
         num_stages,
         cluster,
         split_k: 1,
-        num_sms: 4,
+        num_sms: 132,
         smem_bytes: smem.bytes(num_stages),
     };
     let cluster = if cluster == Cluster::Single { "" } else { "-pairs" };
