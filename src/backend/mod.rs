@@ -8,7 +8,8 @@ use std::time::Duration;
 use crate::comm::World;
 use crate::error::Result;
 use crate::gemm::{
-    GemmArgs, GroupedGemmArgs, GroupedSwigluArgs, KGroupedGemmArgs, MaskedGemmArgs, MaskedSwigluArgs,
+    GemmArgs, GemmShape, GroupedGemmArgs, GroupedSwigluArgs, KGroupedGemmArgs, MaskedGemmArgs,
+    MaskedSwigluArgs,
 };
 use crate::moe::Activation;
 use crate::moe::combine::{CombineRecvArgs, CombineSendArgs};
@@ -166,6 +167,10 @@ pub trait Backend: Clone + Send + Sync + 'static {
         stream: &Self::Stream,
         args: MaskedSwigluArgs<'_, Self>,
     ) -> Result<()>;
+
+    /// Whether a product with its activation ([`Backend::m_grouped_gemm_swiglu_contiguous`] or its masked form) is
+    /// expected to take less time than the two stages; `shape` is that of the arguments.
+    fn swiglu_fusion_pays(&self, shape: &GemmShape) -> bool;
 
     /// Adds every group's product along K to its result; see [`KGroupedGemmArgs`].
     ///

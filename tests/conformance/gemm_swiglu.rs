@@ -290,7 +290,8 @@ fn activated_products_refuse_bad_arguments<B: Backend>(backend: &B) {
     let error = refused(256, [2, 128], -1.0).to_string();
     assert_eq!(error, format!("{OP}: `limit` is -1, expected at least 0"));
     let three = Tensor::from_host(backend, &[1.0f32; 3], [3]).expect("weights");
-    let mut act = QuantTensor::zeros_per_row(backend, [2, 128], ScaleLayout::RowMajor).expect("act");
+    let mut act =
+        QuantTensor::zeros_per_row(backend, [2, 128], ScaleLayout::RowMajor).expect("act");
     let out = SwigluOut {
         row_weights: Some(three.view()),
         ..SwigluOut::new(act.view_mut(), ScaleFormat::Fp32)

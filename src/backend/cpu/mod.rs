@@ -24,7 +24,8 @@ use super::Backend;
 use crate::comm::{SymmetricBuffer, World};
 use crate::error::{Error, Result};
 use crate::gemm::{
-    GemmArgs, GroupedGemmArgs, GroupedSwigluArgs, KGroupedGemmArgs, MaskedGemmArgs, MaskedSwigluArgs,
+    GemmArgs, GemmShape, GroupedGemmArgs, GroupedSwigluArgs, KGroupedGemmArgs, MaskedGemmArgs,
+    MaskedSwigluArgs,
 };
 use crate::moe::Activation;
 use crate::moe::combine::{CombineRecvArgs, CombineSendArgs};
@@ -179,6 +180,11 @@ impl Backend for Cpu {
         args: MaskedSwigluArgs<'_, Self>,
     ) -> Result<()> {
         self.swiglu_masked(stream, args)
+    }
+
+    // It is the two stages.
+    fn swiglu_fusion_pays(&self, _: &GemmShape) -> bool {
+        false
     }
 
     fn k_grouped_gemm_nt_contiguous(

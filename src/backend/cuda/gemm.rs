@@ -21,7 +21,9 @@ use crate::tensor::{Element, Layout, QuantRef, TensorRef};
 pub use choices::Choices;
 use operands::{Operand, Output};
 
-pub use swiglu::{contiguous as swiglu_contiguous, masked as swiglu_masked};
+pub use swiglu::{
+    contiguous as swiglu_contiguous, fusion_pays as swiglu_fusion_pays, masked as swiglu_masked,
+};
 
 /// Blocks along M that are walked together: with as many along N, of the CTAs that run at once, they take the fewest
 /// rows of A and B from memory.
@@ -248,13 +250,11 @@ impl Product<'_> {
             out,
             ..GemmShape::new(self.kind, self.expected_m.max(1), n.max(1), k.max(1))
         };
-        let has_tile =
-            |it: &GemmConfig| it.format == format && tiles_of(&shape).contains(&it.tile);
+        let has_tile = |it: &GemmConfig| it.format == format && tiles_of(&shape).contains(&it.tile);
         let Some(config) = cuda.gemm_config.filter(has_tile) else {
-            let config =
-                cuda.gemm_choices().get(&shape, || {
-                    Ok(choose(&shape, &device(cuda), &ChooseOptions::default())?.config)
-                })?;
+            let config = cuda.gemm_choices().get(&shape, || {
+                Ok(choose(&shape, &device(cuda), &ChooseOptions::default())?.config)
+            })?;
             // The rows that there are may be more than those that were expected.
             return Ok(GemmConfig { num_sms: cuda.num_sms(), ..config });
         };

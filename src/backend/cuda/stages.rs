@@ -9,7 +9,8 @@ use crate::backend::Backend;
 use crate::comm::World;
 use crate::error::Result;
 use crate::gemm::{
-    GemmArgs, GroupedGemmArgs, GroupedSwigluArgs, KGroupedGemmArgs, MaskedGemmArgs, MaskedSwigluArgs,
+    GemmArgs, GemmShape, GroupedGemmArgs, GroupedSwigluArgs, KGroupedGemmArgs, MaskedGemmArgs,
+    MaskedSwigluArgs,
 };
 use crate::moe::Activation;
 use crate::moe::combine::{CombineRecvArgs, CombineSendArgs};
@@ -105,6 +106,10 @@ impl Backend for Cuda {
         args: MaskedSwigluArgs<'_, Self>,
     ) -> Result<()> {
         gemm::swiglu_masked(self, stream, args)
+    }
+
+    fn swiglu_fusion_pays(&self, shape: &GemmShape) -> bool {
+        gemm::swiglu_fusion_pays(self, shape)
     }
 
     fn k_grouped_gemm_nt_contiguous(

@@ -66,17 +66,18 @@ impl Cpu {
         for (group, &count) in masked_m.iter().enumerate() {
             let m = usize::try_from(count).unwrap_or(0).min(max_m);
             // SAFETY: one group at a time is written, and `m` is at most what a group has.
-            let (a, act) = unsafe { (first_rows(a, group, m), first_rows_mut(&mut out.act, group, m)) };
+            let (a, act) =
+                unsafe { (first_rows(a, group, m), first_rows_mut(&mut out.act, group, m)) };
             let b = b.matrix(group)?;
             with_gate_up(m * n, |gate_up| {
                 let d = GemmOut::Bf16(TensorMut::from_slice(gate_up, [m, n])?);
                 self.dense(GemmArgs::new(Operands::Fp8 { a, b }, d)?)?;
                 let first = group * max_m;
                 let row_weights = out.row_weights.map(|weights| &weights.as_span()[first..][..m]);
-                let row_weights = row_weights.map(|it| TensorRef::from_slice(it, [m])).transpose()?;
+                let row_weights =
+                    row_weights.map(|it| TensorRef::from_slice(it, [m])).transpose()?;
                 let gate_up = TensorRef::from_slice(gate_up, [1, m, n])?;
-                let input =
-                    SwigluInput { gate_up, rows: Rows::All, limit: out.limit, row_weights };
+                let input = SwigluInput { gate_up, rows: Rows::All, limit: out.limit, row_weights };
                 self.activate(stream, input, act, out.scale_format)
             })?;
         }

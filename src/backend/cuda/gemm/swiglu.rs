@@ -1,12 +1,15 @@
 //! The experts' first product with its activation: what the kernels of `csrc/kernels/gemm/swiglu_gemm.cuh` are launched
 //! with.
 
-use super::{Product, contiguous_rows, masked_rows, scaled};
+use super::{Product, contiguous_rows, device, masked_rows, scaled};
 use crate::backend::cuda::abi::GemmSwigluParams;
+use crate::backend::cuda::heuristics::{ChooseOptions, SwigluFusion};
 use crate::backend::cuda::params::quant_out;
 use crate::backend::cuda::{Cuda, CudaStream};
 use crate::error::Result;
-use crate::gemm::{GemmKind, GemmOutFormat, GroupedSwigluArgs, MaskedSwigluArgs, SwigluOut};
+use crate::gemm::{
+    GemmKind, GemmOutFormat, GemmShape, GroupedSwigluArgs, MaskedSwigluArgs, SwigluOut,
+};
 use crate::num::ceil_div;
 use crate::tensor::TensorRef;
 
@@ -22,8 +25,7 @@ pub fn contiguous(
     let rows = contiguous_rows(CONTIGUOUS, rows)?;
     let [a, b] = scaled(a.split_rows(1)?, b);
     let expected_m = ceil_div(a.shape()[1], b.shape()[0].max(1));
-    let product =
-        Product { op: CONTIGUOUS, kind: GemmKind::Contiguous, a, b, rows, expected_m };
+    let product = Product { op: CONTIGUOUS, kind: GemmKind::Contiguous, a, b, rows, expected_m };
     launch(&product, cuda, stream, out)
 }
 
@@ -33,6 +35,12 @@ pub fn masked(cuda: &Cuda, stream: &CudaStream, args: MaskedSwigluArgs<'_, Cuda>
     let rows = masked_rows(&rows);
     let product = Product { op: MASKED, kind: GemmKind::Masked, a, b, rows, expected_m };
     launch(&product, cuda, stream, out)
+}
+
+/// Whether one launch should take less time than two.
+pub fn fusion_pays(cuda: &Cuda, shape: &GemmShape) -> bool {
+    let fusion = SwigluFusion::new(shape, &device(cuda), &ChooseOptions::default());
+    fusion.is_ok_and(|fusion| fusion.pays())
 }
 
 fn launch(
