@@ -47,7 +47,7 @@ MK_DEVICE void load_tiles(const abi::GemmParams& p, uint32_t smem) {
     const bool shares_b = p.cluster_shares == abi::ClusterShares::kB;
     const uint32_t shift = ptx::cluster_len_log2(), cta_rank = ptx::cluster_ctarank();
     const uint16_t ctas = static_cast<uint16_t>((1u << (1u << shift)) - 1);
-    const uint32_t first_a = (kTile.block_m >> shift) * cta_rank, first_b = (kTile.block_n >> shift) * cta_rank;
+    const uint32_t first_a = (kTile.block_m >> shift) * cta_rank, first_b = (kTile.out_n() >> shift) * cta_rank;
     const bool loads_scales = kTile.has_scales() and loads_scales_by_tma(p);
     GemmRing<kTile> ring = {smem, p.num_stages};
     ScaleRing<kTile> scales = scale_ring<kTile>(p, smem);
@@ -63,8 +63,11 @@ MK_DEVICE void load_tiles(const abi::GemmParams& p, uint32_t smem) {
                     Smem::kStageBytes + (fills_slot ? Smem::kAScaleBytes + Smem::kBScaleBytes : 0));
                 load_tile<kTile.block_m>(p.a, ring.data() + Smem::kA, ring.full(), k, block.row, block.a_group,
                                          shares_a, first_a, ctas);
-                load_tile<kTile.block_n>(p.b, ring.data() + Smem::kB, ring.full(), k, block.column, block.group,
+                load_tile<kTile.out_n()>(p.b, ring.data() + Smem::kB, ring.full(), k, block.column, block.group,
                                          shares_b, first_b, ctas);
+                if constexpr (kTile.is_gated)
+                    load_tile<kTile.out_n()>(p.b, ring.data() + Smem::kB + Smem::kBBytes / 2, ring.full(), k,
+                                             p.n + block.column, block.group, shares_b, first_b, ctas);
                 if (fills_slot)
                     load_scale_slot<kTile>(p, block, k, scales.data(), shared_barrier(ring.full()));
             }

@@ -95,7 +95,13 @@ struct ScaleSource {
 template <layout::GemmTile kTile>
 MK_DEVICE auto b_scale_source(const abi::GemmParams& p, const sched::Block& block) {
     constexpr uint32_t kLen = layout::GemmSmem<kTile>::kNumBScaleRows;
-    if constexpr (kTile.scales_each_column)
+    if constexpr (kTile.is_gated) {
+        // The gate's, and the up-projection's.
+        abi::ScalesIn halves = p.b_scales;
+        halves.data += block.column / 128 * halves.row_stride;
+        halves.row_stride *= p.n / 128;
+        return ScaleSource<kLen>(halves, block.group, 0, block.column < p.n ? 2 : 0);
+    } else if constexpr (kTile.scales_each_column)
         return ScaleSource<kLen>(p.b_scales, block.group, block.column, p.n);
     else
         return ScaleSource<kLen>(p.b_scales, block.group, block.column / 128, common::ceil_div(p.n, 128u));

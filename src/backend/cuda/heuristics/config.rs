@@ -120,7 +120,7 @@ impl Smem {
     /// Sizes for a tile of a shape: those of `csrc/layout/gemm_smem.cuh`, and a test compares.
     ///
     /// A stage holds a block of A and one of B. Beside the stages are the barriers, D's tile on its way out, if it is
-    /// BF16 (FP32 goes from registers to memory in whole sectors), and in FP8 a ring of scales: those of A's rows and
+    /// BF16 (FP32 goes from registers to memory in whole sectors) or on its way to be activated, and in FP8 a ring of scales: those of A's rows and
     /// of B's columns, which share one within 128 (grouped along K: each has its own), for four blocks of K at a time.
     pub fn new(tile: &GemmTile, shape: &GemmShape) -> Self {
         let row_bytes = shape.format.block_k() * shape.format.element_bytes();
@@ -130,7 +130,7 @@ impl Smem {
             (GemmFormat::Fp8, _) => tile.block_m + tile.num_b_scale_rows(),
         };
         let out_bytes = match shape.out {
-            GemmOutFormat::Bf16 => tile.block_m * tile.block_n * 2,
+            GemmOutFormat::Bf16 | GemmOutFormat::SwigluFp8 => tile.block_m * tile.block_n * 2,
             GemmOutFormat::F32 | GemmOutFormat::F32Accumulate => 0,
         };
         let barrier_bytes = 2 * MAX_STAGES * size_of::<u64>();
