@@ -7,7 +7,7 @@ namespace moekit::abi {
 
 enum class Scoring : uint32_t { kSoftmax = 0, kSigmoid = 1 };
 
-// kernels/gate.cuh
+// kernels/gate/lanes.cuh and kernels/gate/shared.cuh
 struct GateParams {
     const float* logits;  // FP32 [num_tokens, num_experts]
     uint64_t logits_row_stride;
@@ -20,10 +20,14 @@ struct GateParams {
     Scoring scoring;
     uint32_t renormalize;
     float routed_scaling_factor;
-    uint32_t is_aligned;   // 1 if every row of logits starts at a multiple of 16 bytes
-    uint32_t token_bytes;  // shared memory of one token: 12 * align(num_experts, 4)
+    // 1 if every row of logits starts at a multiple of 16 bytes; lanes.cuh: if what each lane has of logits and bias
+    // does
+    uint32_t is_aligned;
+    uint32_t token_bytes;  // shared.cuh: shared memory of one token, 12 * align(num_experts, 4)
+    // lanes.cuh: the power of two, at most 32 / num_expert_groups; of a group's experts each lane has so many.
+    uint32_t lanes_per_group, experts_per_lane;
 };
-static_assert(sizeof(GateParams) == 96);
+static_assert(sizeof(GateParams) == 104);
 static_assert(offsetof(GateParams, num_tokens) == 56);
 
 }  // namespace moekit::abi

@@ -1,6 +1,7 @@
 // One activation and its gradients: src/moe/swiglu.rs, operation by operation.
 #pragma once
 
+#include "common/divide.cuh"
 #include "common/exp.cuh"
 
 namespace moekit::common {
@@ -16,10 +17,28 @@ MK_HOST_DEVICE float clamp_up(float up, float limit) {
     return below < -limit ? -limit : below;
 }
 
+// Gates from which on `silu_near` has all quotients and remainders within normal numbers.
+constexpr float kSiluLeast = 0x1p-60f;
+
+// Whether `silu_near` takes the gate; not a NaN.
+MK_HOST_DEVICE bool is_near(float g) {
+    return fabsf(g) >= kSiluLeast and fabsf(g) <= kExpReach;
+}
+
+// g / (1 + e^-g) for gates that are near: the bits of `silu` in fewer operations and without a branch.
+MK_HOST_DEVICE float silu_near(float g) {
+    const float denominator = 1.0f + exp_near(-g);
+    return divide_normal(g, denominator, reciprocal_estimate(denominator));
+}
+
+// g / (1 + e^-g)
+MK_HOST_DEVICE float silu(float g) {
+    return g / (1.0f + exp(-g));
+}
+
 // (g / (1 + e^-g)) * u
 MK_HOST_DEVICE float swiglu_unweighted(float gate, float up, float limit) {
-    const float g = clamp_gate(gate, limit);
-    return (g / (1.0f + exp(-g))) * clamp_up(up, limit);
+    return silu(clamp_gate(gate, limit)) * clamp_up(up, limit);
 }
 
 MK_HOST_DEVICE float swiglu_activation(float gate, float up, float limit, float weight) {

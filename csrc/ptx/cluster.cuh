@@ -7,10 +7,19 @@
 
 namespace moekit::ptx {
 
-// PTX ISA, `barrier.cluster`. Waits for all threads of the cluster; what they wrote before is then seen.
-MK_DEVICE void cluster_sync() {
+// PTX ISA, `barrier.cluster`. Tells the cluster that this thread is here; `cluster_wait` must follow.
+MK_DEVICE void cluster_arrive() {
     cuda::ptx::barrier_cluster_arrive(cuda::ptx::sem_release);
+}
+
+// PTX ISA, `barrier.cluster`. Waits for all threads of the cluster; what they wrote before they arrived is then seen.
+MK_DEVICE void cluster_wait() {
     cuda::ptx::barrier_cluster_wait(cuda::ptx::sem_acquire);
+}
+
+MK_DEVICE void cluster_sync() {
+    cluster_arrive();
+    cluster_wait();
 }
 
 MK_DEVICE uint32_t cluster_ctarank() {

@@ -80,7 +80,7 @@ impl GemmOutFormat {
 /// let shape = GemmShape { num_groups: 32, ..one };
 /// assert_eq!(shape.cost().fp8_flops, 2 * 32 * 4 * 4096 * 7168);
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub struct GemmShape {
     /// How the groups' rows lie.
     pub kind: GemmKind,

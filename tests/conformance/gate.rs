@@ -2,7 +2,7 @@
 
 use moekit::moe::gate::{GateArgs, GateConfig, Scoring};
 use moekit::tensor::Tensor;
-use moekit::{Backend, Result};
+use moekit::{Backend, Cpu, Result};
 use moekit_testkit::inputs::{self, Skew};
 use moekit_testkit::rng::Rng;
 use moekit_testkit::{compare, gate as oracle};
@@ -19,6 +19,7 @@ on_every_backend![
     nan_ranks_last_and_is_reported,
     an_infinity_or_a_nan_bias_is_reported_and_experts_stay_distinct,
     routing_agrees_with_the_oracle_at_v3_size,
+    routing_agrees_with_the_oracle_at_other_extents,
     no_tokens_are_fine,
     impossible_constants_are_refused,
 ];
@@ -175,44 +176,86 @@ fn an_infinity_or_a_nan_bias_is_reported_and_experts_stay_distinct<B: Backend>(b
 }
 
 fn routing_agrees_with_the_oracle_at_v3_size<B: Backend>(backend: &B) {
-    const NUM_TOKENS: usize = 300;
-    let rng = &mut Rng::new(0x9a7e);
-    let logits = inputs::expert_logits(rng, [NUM_TOKENS, 256], Skew::Uniform);
-    let bias = inputs::normal(rng, 256, 0.05);
-    let limit = oracle::GroupLimit { num_expert_groups: 8, num_topk_groups: 4 };
     for scoring in [Scoring::Sigmoid, Scoring::Softmax] {
-        let config = GateConfig {
-            num_experts: 256,
-            num_topk: 8,
-            scoring,
-            num_expert_groups: 8,
-            num_topk_groups: 4,
-            renormalize: true,
-            routed_scaling_factor: 2.5,
-        };
-        let route = match scoring {
-            Scoring::Sigmoid => oracle::deepseek_v3,
-            Scoring::Softmax => oracle::group_limited_softmax,
-        };
-        let constants = oracle::GateConfig {
-            num_experts: 256,
-            num_topk: 8,
-            renormalise: true,
-            routed_scaling_factor: 2.5,
-        };
-        let want = route(&logits, &bias, &constants, limit);
-        let got = run(backend, config, &logits, Some(&bias)).expect("gate");
-        got.checked.expect("numbers");
-        let decided: Vec<usize> = (0..NUM_TOKENS).filter(|&t| want.is_decided(t, 1e-6)).collect();
-        assert!(decided.len() > NUM_TOKENS * 9 / 10, "{} are decided", decided.len());
-        for token in decided {
-            let slots = token * 8..(token + 1) * 8;
-            assert_eq!(got.idx[slots.clone()], want.topk_idx[slots.clone()], "token {token}");
-            let weights: Vec<f64> = want.topk_weights[slots.clone()].to_vec();
-            let name = format!("{scoring:?}, token {token}");
-            compare::assert_relative_error(&name, &got.weights[slots], &weights, 1e-6);
+        agrees_with_the_oracle(backend, 300, V3, scoring);
+    }
+}
+
+fn routing_agrees_with_the_oracle_at_other_extents<B: Backend>(backend: &B) {
+    let extents = |num_experts, num_topk, [num_expert_groups, num_topk_groups]: [usize; 2]| {
+        GateConfig { num_experts, num_topk, num_expert_groups, num_topk_groups, ..V3 }
+    };
+    // DeepSeek-V2, Kimi K2, Qwen3; groups of one; groups that no power of two holds; many experts, groups and choices.
+    let all = [
+        extents(160, 6, [8, 3]),
+        extents(384, 8, [1, 1]),
+        extents(128, 8, [1, 1]),
+        extents(8, 2, [8, 4]),
+        extents(57, 5, [19, 4]),
+        extents(48, 7, [3, 2]),
+        extents(600, 10, [1, 1]),
+        extents(132, 6, [33, 5]),
+        extents(100, 40, [1, 1]),
+    ];
+    for config in all {
+        for scoring in [Scoring::Sigmoid, Scoring::Softmax] {
+            agrees_with_the_oracle(backend, 40, config, scoring);
         }
     }
+}
+
+/// DeepSeek-V3's gate.
+const V3: GateConfig = GateConfig {
+    num_experts: 256,
+    num_topk: 8,
+    scoring: Scoring::Sigmoid,
+    num_expert_groups: 8,
+    num_topk_groups: 4,
+    renormalize: true,
+    routed_scaling_factor: 2.5,
+};
+
+/// With the oracle where rounding decides nothing, and with the cpu backend in every bit.
+fn agrees_with_the_oracle<B: Backend>(
+    backend: &B,
+    num_tokens: usize,
+    config: GateConfig,
+    scoring: Scoring,
+) {
+    let config = GateConfig { scoring, ..config };
+    let GateConfig { num_experts, num_topk, .. } = config;
+    let rng = &mut Rng::new(0x9a7e);
+    let logits = inputs::expert_logits(rng, [num_tokens, num_experts], Skew::Uniform);
+    let bias = inputs::normal(rng, num_experts, 0.05);
+    let limit = oracle::GroupLimit {
+        num_expert_groups: config.num_expert_groups,
+        num_topk_groups: config.num_topk_groups,
+    };
+    let route = match scoring {
+        Scoring::Sigmoid => oracle::deepseek_v3,
+        Scoring::Softmax => oracle::group_limited_softmax,
+    };
+    let constants = oracle::GateConfig {
+        num_experts,
+        num_topk,
+        renormalise: config.renormalize,
+        routed_scaling_factor: f64::from(config.routed_scaling_factor),
+    };
+    let want = route(&logits, &bias, &constants, limit);
+    let got = run(backend, config, &logits, Some(&bias)).expect("gate");
+    got.checked.expect("numbers");
+    let decided: Vec<usize> = (0..num_tokens).filter(|&t| want.is_decided(t, 1e-6)).collect();
+    assert!(decided.len() > num_tokens * 8 / 10, "{config:?}: {} are decided", decided.len());
+    for token in decided {
+        let slots = token * num_topk..(token + 1) * num_topk;
+        let name = format!("{config:?}, token {token}");
+        assert_eq!(got.idx[slots.clone()], want.topk_idx[slots.clone()], "{name}");
+        let weights: Vec<f64> = want.topk_weights[slots.clone()].to_vec();
+        compare::assert_relative_error(&name, &got.weights[slots], &weights, 1e-6);
+    }
+    let on_cpu = run(&Cpu::new(), config, &logits, Some(&bias)).expect("gate");
+    assert_eq!(got.idx, on_cpu.idx, "{config:?}");
+    compare::assert_bits_eq("weights", &[num_tokens, num_topk], &got.weights, &on_cpu.weights);
 }
 
 fn no_tokens_are_fine<B: Backend>(backend: &B) {

@@ -11,6 +11,7 @@ mod dispatch_edges;
 mod gate;
 mod gemm;
 mod gemm_bf16;
+#[path = "../common/gemm_configs.rs"]
 mod gemm_configs;
 mod gemm_groups;
 mod json;
@@ -86,10 +87,8 @@ fn main() -> ExitCode {
         return exit_code;
     }
     let timed = match &cuda {
-        Some(cuda) => {
-            cuda.device_name().and_then(|name| timing::print(cuda, &name, options.timing()))
-        }
-        None => timing::print(&Cpu::new(), "the processor", options.timing()),
+        Some(cuda) => timing::print_cuda(cuda, options.timing()),
+        None => timing::print_cpu(options.timing()),
     };
     match timed {
         Ok(()) => exit_code,
@@ -124,13 +123,31 @@ fn cuda_cases(cuda: &Cuda, options: &Options) -> Vec<NamedCase> {
             let prefix = format!("{}-{name}", options.backend);
             let with_config = named_cases(&prefix, &cuda.with_gemm_config(config), options);
             let is_for_all = |case: &NamedCase| {
-                gemm_configs::cases(format).iter().any(|name| case.name.ends_with(name))
+                cases_of_every_config(format).iter().any(|name| case.name.ends_with(name))
             };
             cases.extend(with_config.into_iter().filter(is_for_all));
         }
     }
 
     cases
+}
+
+/// The cases that meet every part of a product's kernel.
+const fn cases_of_every_config(format: GemmFormat) -> [&'static str; 4] {
+    match format {
+        GemmFormat::Fp8 => [
+            "fp8_products_of_every_shape_agree_with_f64",
+            "::groups_of_every_pattern_agree_with_f64",
+            "masked_groups_of_every_size_agree_with_f64",
+            "a_row_has_the_same_bits_in_every_layout",
+        ],
+        GemmFormat::Bf16 => [
+            "bf16_products_of_every_shape_agree_with_f64",
+            "bf16_groups_of_every_pattern_agree_with_f64",
+            "masked_rows_beyond_the_count_are_left_alone",
+            "a_bf16_row_has_the_same_bits_in_any_company",
+        ],
+    }
 }
 
 fn named_cases<B: Backend>(prefix: &str, backend: &B, options: &Options) -> Vec<NamedCase> {

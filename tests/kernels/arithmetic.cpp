@@ -33,6 +33,23 @@ extern "C" void mk_scale(const float* amax, size_t len, int is_ue8m0, float* sf,
     }
 }
 
+extern "C" void mk_silu(const float* x, float* out, size_t len) {
+    for (size_t i = 0; i < len; ++i)
+        out[i] = common::silu(x[i]);
+}
+
+// As the kernels compute it for gates that are near, from an estimate that is off by so many units in the last place;
+// the others stay as they are in `out`.
+extern "C" void mk_silu_near(const float* x, int ulps_off, float* out, size_t len) {
+    for (size_t i = 0; i < len; ++i) {
+        if (not common::is_near(x[i]))
+            continue;
+        const float denominator = 1.0f + common::exp_near(-x[i]);
+        const uint32_t estimate = common::to_bits(common::reciprocal_estimate(denominator)) + ulps_off;
+        out[i] = common::divide_normal(x[i], denominator, common::from_bits(estimate));
+    }
+}
+
 // gate_up [num_rows, 2]; one activation a row.
 extern "C" void mk_swiglu(const float* gate_up, size_t num_rows, float limit, const float* weights, float* out) {
     for (size_t i = 0; i < num_rows; ++i)

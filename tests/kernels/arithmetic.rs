@@ -25,6 +25,11 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("exp_and_sigmoid_have_the_bits_of_num_exp", || compare_exp(16_381)),
         Trial::test("exp_and_sigmoid_have_the_bits_of_num_exp_for_every_input", || compare_exp(1))
             .with_ignored_flag(true),
+        Trial::test("near_gates_have_the_bits_of_the_full_formula", || compare_silu(4093)),
+        Trial::test("near_gates_have_the_bits_of_the_full_formula_for_every_input", || {
+            compare_silu(1)
+        })
+        .with_ignored_flag(true),
         Trial::test("scales_have_the_bits_of_the_cpu_backend", compare_scales),
         Trial::test("swiglu_has_the_bits_of_the_cpu_backend", compare_swiglu),
         Trial::test("codes_have_the_values_of_num_e4m3_and_num_ue8m0", compare_codes),
@@ -66,6 +71,7 @@ fn compile(file: PathBuf) -> Result<PathBuf, String> {
 }
 
 type Map = unsafe extern "C" fn(*const f32, *mut f32, usize);
+type SiluNear = unsafe extern "C" fn(*const f32, i32, *mut f32, usize);
 type Scale = unsafe extern "C" fn(*const f32, usize, i32, *mut f32, *mut f32);
 type Swiglu = unsafe extern "C" fn(*const f32, usize, f32, *const f32, *mut f32);
 
@@ -134,6 +140,32 @@ impl Function {
             Self::Sigmoid => out.iter_mut().zip(x).for_each(|(out, &x)| *out = sigmoid(x)),
         }
     }
+}
+
+/// The same for the short way of SiLU, whatever the error of the device's estimate.
+fn compare_silu(stride: u32) -> Result<(), Failed> {
+    const CHUNK: usize = 1 << 16;
+    // SAFETY: the types are those in `arithmetic.cpp`.
+    let (silu, near) =
+        unsafe { (function::<Map>("mk_silu")?, function::<SiluNear>("mk_silu_near")?) };
+    let (mut x, mut got, mut want) = (vec![0.0; CHUNK], vec![0.0; CHUNK], vec![0.0; CHUNK]);
+    for first in (0..=u32::MAX).step_by(CHUNK * stride as usize) {
+        for (idx, x) in x.iter_mut().enumerate() {
+            *x = f32::from_bits(first.wrapping_add(idx as u32 * stride));
+        }
+        // SAFETY: all arrays have `CHUNK` elements.
+        unsafe { silu(x.as_ptr(), want.as_mut_ptr(), CHUNK) };
+        for ulps_off in [-1, 0, 1] {
+            got.copy_from_slice(&want);
+            // SAFETY: as above.
+            unsafe { near(x.as_ptr(), ulps_off, got.as_mut_ptr(), CHUNK) };
+            for ((x, got), want) in x.iter().zip(&got).zip(&want) {
+                let is_same = got.to_bits() == want.to_bits();
+                assert!(is_same, "of {x:e}, {ulps_off} ulp off: {got:e}, not {want:e}");
+            }
+        }
+    }
+    Ok(())
 }
 
 fn compare_scales() -> Result<(), Failed> {

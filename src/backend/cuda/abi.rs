@@ -64,7 +64,7 @@ pub enum Scoring {
     Softmax = 0,
     Sigmoid = 1,
 }
-#[doc = " kernels/gate.cuh"]
+#[doc = " kernels/gate/lanes.cuh and kernels/gate/shared.cuh"]
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
 pub struct GateParams {
@@ -86,14 +86,18 @@ pub struct GateParams {
     pub scoring: Scoring,
     pub renormalize: u32,
     pub routed_scaling_factor: f32,
-    #[doc = " 1 if every row of logits starts at a multiple of 16 bytes"]
+    #[doc = " 1 if every row of logits starts at a multiple of 16 bytes; lanes.cuh: if what each lane has of logits and bias\n does"]
     pub is_aligned: u32,
-    #[doc = " shared memory of one token: 12 * align(num_experts, 4)"]
+    #[doc = " shared.cuh: shared memory of one token, 12 * align(num_experts, 4)"]
     pub token_bytes: u32,
+    #[doc = " lanes.cuh: the power of two, at most 32 / num_expert_groups; of a group's experts each lane has so many."]
+    pub lanes_per_group: u32,
+    #[doc = " lanes.cuh: the power of two, at most 32 / num_expert_groups; of a group's experts each lane has so many."]
+    pub experts_per_lane: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of GateParams"][::core::mem::size_of::<GateParams>() - 96usize];
+    ["Size of GateParams"][::core::mem::size_of::<GateParams>() - 104usize];
     ["Alignment of GateParams"][::core::mem::align_of::<GateParams>() - 8usize];
     ["Offset of field: GateParams::logits"][::core::mem::offset_of!(GateParams, logits) - 0usize];
     ["Offset of field: GateParams::logits_row_stride"]
@@ -124,6 +128,10 @@ const _: () = {
         [::core::mem::offset_of!(GateParams, is_aligned) - 88usize];
     ["Offset of field: GateParams::token_bytes"]
         [::core::mem::offset_of!(GateParams, token_bytes) - 92usize];
+    ["Offset of field: GateParams::lanes_per_group"]
+        [::core::mem::offset_of!(GateParams, lanes_per_group) - 96usize];
+    ["Offset of field: GateParams::experts_per_lane"]
+        [::core::mem::offset_of!(GateParams, experts_per_lane) - 100usize];
 };
 #[repr(u32)]
 #[derive(Debug, Copy, Clone, Hash, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! Matrix products: what the kernels of `csrc/kernels/gemm` are launched with.
 
+mod choices;
 mod operands;
 
 use super::abi::{ClusterShares, GemmParams, RowsKind, RowsParams, TensorMap};
@@ -16,6 +17,7 @@ use crate::gemm::{
 use crate::moe::quant::GRAN_K;
 use crate::num::{bf16, ceil_div};
 use crate::tensor::{Element, Layout, QuantRef, TensorRef};
+pub use choices::Choices;
 use operands::{Operand, Output};
 
 /// Blocks along M that are walked together: with as many along N, of the CTAs that run at once, they take the fewest
@@ -213,8 +215,10 @@ impl Product<'_> {
         let has_tile =
             |it: &GemmConfig| it.format == format && tiles(shape.kind, format).contains(&it.tile);
         let Some(config) = cuda.gemm_config.filter(has_tile) else {
-            let device = DeviceSpec { num_sms: cuda.num_sms(), ..DeviceSpec::H100_SXM };
-            return Ok(choose(&shape, &device, &ChooseOptions::default())?.config);
+            return cuda.gemm_choices().get(&shape, || {
+                let device = DeviceSpec { num_sms: cuda.num_sms(), ..DeviceSpec::H100_SXM };
+                Ok(choose(&shape, &device, &ChooseOptions::default())?.config)
+            });
         };
         // The block below may be another group's, with other weights.
         if self.kind == GemmKind::Contiguous && config.cluster == Cluster::AlongM {

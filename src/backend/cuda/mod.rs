@@ -60,6 +60,7 @@ struct Device {
     kernels: Kernels,
     context: Arc<Context>,
     num_sms: usize,
+    gemm_choices: gemm::Choices,
 }
 
 impl Cuda {
@@ -104,7 +105,8 @@ impl Cuda {
     fn with_context(context: Arc<Context>) -> Result<Self> {
         let kernels = Kernels::load(&context)?;
         let num_sms = context.num_sms()?;
-        let device = Arc::new(Device { kernels, context, num_sms });
+        let device =
+            Arc::new(Device { kernels, context, num_sms, gemm_choices: gemm::Choices::default() });
         Ok(Self { device, gemm_config: None })
     }
 
@@ -179,6 +181,10 @@ impl Cuda {
 
     fn num_sms(&self) -> usize {
         self.device.num_sms
+    }
+
+    fn gemm_choices(&self) -> &gemm::Choices {
+        &self.device.gemm_choices
     }
 
     fn kernel(&self, op: &'static str, name: &str) -> Result<Kernel> {

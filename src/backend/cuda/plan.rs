@@ -86,9 +86,9 @@ impl PlanShape {
         Ok(Self { num_ctas, num_warps: wanted.div_ceil(num_ctas).min(most) })
     }
 
-    /// As `PlanSmem` lies: offsets, then totals, counts of all CTAs, counts of each warp.
+    /// As `PlanSmem` lies: offsets, then counts of this CTA, of all and of those below, counts of each warp.
     fn shared_bytes(&self, num_local: usize) -> usize {
-        (num_local + 1) * size_of::<u64>() + (2 + self.num_warps) * num_local * size_of::<u32>()
+        (num_local + 1) * size_of::<u64>() + (3 + self.num_warps) * num_local * size_of::<u32>()
     }
 }
 

@@ -1,16 +1,21 @@
-//! Matrix products, at the shapes for which DeepGEMM has published rates.
+//! Matrix products: in FP8 at the shapes for which DeepGEMM has published rates, in BF16 at DeepSeek-V3's dense ones.
 
 use moekit::backend::cuda::heuristics::{PUBLISHED, PublishedProduct};
 use moekit::gemm::{
-    GemmKind, GemmOut, GemmShape, GroupRows, MaskedRows, fp8_gemm_nt,
+    GemmFormat, GemmKind, GemmOut, GemmShape, GroupRows, MaskedRows, bf16_gemm_nt, fp8_gemm_nt,
     m_grouped_fp8_gemm_nt_contiguous, m_grouped_fp8_gemm_nt_masked,
 };
-use moekit::num::{E4M3, bf16, ceil_div};
+use moekit::num::{bf16, ceil_div};
 use moekit::tensor::{QuantTensor, Tensor};
 use moekit::{Backend, Result};
-use moekit_testkit::rng::Rng;
 
+use super::inputs::{codes, noise_bf16};
 use super::{Call, Options, Row};
+
+/// Rows of the BF16 products, and the `[n, k]` of their weights: the router's, attention's, an expert's.
+const BF16_ROWS: [usize; 2] = [64, 4096];
+const BF16_WEIGHTS: [[usize; 2]; 6] =
+    [[256, 7168], [2112, 7168], [24576, 1536], [7168, 16384], [4096, 7168], [7168, 2048]];
 
 pub fn rows<B: Backend>(
     backend: &B,
@@ -31,19 +36,41 @@ pub fn rows<B: Backend>(
         };
         let shape: GemmShape = product.shape();
         print(Row {
-            stage: "gemm",
             name,
             shape: format!("{groups}{m} x {n} x {k}"),
             cost: shape.cost(),
             published_tflops: (options.divisor == 1).then_some(product.tflops),
-            call: call(backend, &product)?,
+            call: fp8(backend, &product)?,
         });
+    }
+    for m in BF16_ROWS {
+        for [n, k] in BF16_WEIGHTS {
+            let [m, n, k] = [options.extent(m, 4), options.extent(n, 16), options.extent(k, 16)];
+            print(bf16(backend, [m, n, k])?);
+        }
     }
     Ok(())
 }
 
+fn bf16<B: Backend>(backend: &B, [m, n, k]: [usize; 3]) -> Result<Row<'static, B>> {
+    let backend = backend.clone();
+    let a = Tensor::from_host(&backend, &noise_bf16(m * k), [m, k])?;
+    let b = Tensor::from_host(&backend, &noise_bf16(n * k), [n, k])?;
+    let mut d = Tensor::<B, bf16, 2>::zeros(&backend, [m, n])?;
+    let dense = GemmShape::new(GemmKind::Dense, m, n, k);
+    Ok(Row {
+        name: "bf16_gemm_nt",
+        shape: format!("{m} x {n} x {k}"),
+        cost: GemmShape { format: GemmFormat::Bf16, ..dense }.cost(),
+        published_tflops: None,
+        call: Box::new(move |stream| {
+            bf16_gemm_nt(&backend, stream, a.view(), b.view(), GemmOut::Bf16(d.view_mut()))
+        }),
+    })
+}
+
 /// Operands of random codes, and the product of them.
-fn call<B: Backend>(backend: &B, product: &PublishedProduct) -> Result<Call<'static, B>> {
+fn fp8<B: Backend>(backend: &B, product: &PublishedProduct) -> Result<Call<'static, B>> {
     let (num_groups, [m, n, k]) = (product.num_groups, product.mnk);
     let all_m = num_groups * m;
     let backend = backend.clone();
@@ -90,14 +117,6 @@ fn call<B: Backend>(backend: &B, product: &PublishedProduct) -> Result<Call<'sta
             m_grouped_fp8_gemm_nt_masked(&backend, stream, a, b.view(), rows, out)
         }
     }))
-}
-
-/// Finite codes: a random pattern, again and again.
-fn codes(len: usize) -> Vec<E4M3> {
-    let mut rng = Rng::new(7);
-    let code = |bits: u64| E4M3((bits as u8 & 0x80) | ((bits >> 8) as u8 % 0x7f));
-    let pattern: Vec<E4M3> = (0..1 << 16).map(|_| code(rng.next_u64())).collect();
-    pattern.into_iter().cycle().take(len).collect()
 }
 
 fn ones(len: usize) -> Vec<f32> {

@@ -1,19 +1,29 @@
-//! The timing table of a backend: events around one call, cold caches, the median of several.
+//! The timing table of a backend: events around one call, cold caches, the median of several; beside them what the
+//! same run measures as limits, and what a call costs the host.
 
 mod gemm;
-mod memory_bound;
+mod inputs;
+mod limits;
+mod quant;
+mod routing;
+mod swiglu;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use moekit::backend::cuda::Cuda;
 use moekit::cost::{Cost, DeviceSpec};
 use moekit::moe::swiglu::{SwigluArgs, SwigluInput};
 use moekit::num::bf16;
 use moekit::tensor::Tensor;
-use moekit::{Backend, Error, Result};
+use moekit::{Backend, Cpu, Error, Result};
+
+use limits::Limits;
 
 /// Calls of each row; the first ones warm up and are not counted.
 const NUM_CALLS: usize = 23;
 const NUM_WARM_UP: usize = 3;
+/// Calls that are enqueued one after another for the host's time: fewer than a stream takes without waiting.
+const NUM_ENQUEUED: usize = 200;
 
 /// What to time.
 #[derive(Debug, Clone, Copy)]
@@ -29,11 +39,14 @@ impl Options<'_> {
     fn extent(&self, full: usize, multiple: usize) -> usize {
         (full / self.divisor).next_multiple_of(multiple).max(multiple)
     }
+
+    fn has(&self, stage: &str) -> bool {
+        self.stage.is_none_or(|wanted| wanted == stage)
+    }
 }
 
 /// One row of the table.
 struct Row<'a, B: Backend> {
-    stage: &'static str,
     name: &'static str,
     shape: String,
     cost: Cost,
@@ -45,13 +58,37 @@ struct Row<'a, B: Backend> {
 
 type Call<'a, B> = Box<dyn FnMut(&<B as Backend>::Stream) -> Result<()> + 'a>;
 
+/// Prints the table of the device that a backend drives.
+pub fn print_cuda(cuda: &Cuda, options: Options<'_>) -> Result<()> {
+    print(cuda, &cuda.device_name()?, Limits::of_cuda(cuda, options)?, options)
+}
+
+/// Prints the table of the processor.
+pub fn print_cpu(options: Options<'_>) -> Result<()> {
+    print(&Cpu::new(), "the processor", Limits::of_processor(options), options)
+}
+
 /// Times every row, each with memory of its own, and prints it at once.
-pub fn print<B: Backend>(backend: &B, device_name: &str, options: Options<'_>) -> Result<()> {
+fn print<B: Backend>(
+    backend: &B,
+    device_name: &str,
+    limits: Limits,
+    options: Options<'_>,
+) -> Result<()> {
     let device = device_like(device_name);
     println!(
         "\nTimes on {device_name}: events, caches flushed before each call, median of {}.",
         NUM_CALLS - NUM_WARM_UP
     );
+    println!(
+        "Measured likewise in this run: an empty call {:.1} us, a copy {:.0} GB/s (read and written).",
+        limits.empty_us, limits.copy_gb_per_s
+    );
+    println!(
+        "host us: what enqueuing costs the calling thread, median of {NUM_ENQUEUED} calls without a wait."
+    );
+    println!("x measured: over the longer of the empty call and the copy of as many bytes;");
+    println!("    left out where arithmetic is the limit.");
     println!(
         "x floor: over the least time of {} (its data sheet). DeepGEMM: its published TFLOP/s on an H800.",
         device.name
@@ -59,15 +96,26 @@ pub fn print<B: Backend>(backend: &B, device_name: &str, options: Options<'_>) -
     if options.divisor > 1 {
         println!("Extents are divided by {}: no figures to keep.", options.divisor);
     }
-    println!("\n| name | shape | us | TFLOP/s | GB/s | x floor | DeepGEMM |");
-    println!("| --- | --- | ---: | ---: | ---: | ---: | ---: |");
-    let mut timer = Timer::new(backend, options)?;
-    let mut print_row = |row: Row<'_, B>| timer.print(row, &device);
-    if options.stage.is_none_or(|stage| stage == "gemm") {
+    println!(
+        "\n| name | shape | us | host us | TFLOP/s | GB/s | x measured | x floor | DeepGEMM |"
+    );
+    println!("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
+    let mut timer = Timer::new(backend, backend.stream()?, options)?;
+    let mut failed = None;
+    let mut print_row = |row: Row<'_, B>| print_row(&mut timer, row, &device, limits, &mut failed);
+    if options.has("gemm") {
         gemm::rows(backend, options, &mut print_row)?;
     }
-    memory_bound::rows(backend, options, &mut print_row)?;
-    timer.failed.map_or(Ok(()), Err)
+    if options.has("gate") || options.has("plan") {
+        routing::rows(backend, options, &mut print_row)?;
+    }
+    if options.has("quant") {
+        quant::rows(backend, options, &mut print_row)?;
+    }
+    if options.has("swiglu") {
+        swiglu::rows(backend, options, &mut print_row)?;
+    }
+    failed.map_or(Ok(()), Err)
 }
 
 /// The described device that a name means, or the one that the kernels are made for.
@@ -77,58 +125,63 @@ fn device_like(name: &str) -> DeviceSpec {
     known.unwrap_or(DeviceSpec::H100_SXM)
 }
 
+/// Prints a row, or what went wrong with it; the first that failed goes on to the caller at the end.
+fn print_row<B: Backend>(
+    timer: &mut Timer<'_, B>,
+    row: Row<'_, B>,
+    device: &DeviceSpec,
+    limits: Limits,
+    failed: &mut Option<Error>,
+) {
+    let Row { name, shape, cost, published_tflops, mut call } = row;
+    let timed = timer.time_us(&mut call).and_then(|us| Ok((us, timer.host_us(&mut call)?)));
+    match timed {
+        Ok((time_us, host_us)) => {
+            let rate =
+                |count: u64, per: f64| number((count > 0).then(|| count as f64 / time_us / per));
+            let (tflops, gb_per_s) = (rate(cost.flops(), 1e6), rate(cost.hbm_bytes, 1e3));
+            let floor = cost.floor(device);
+            let x_measured = match floor.tensor_us <= floor.hbm_us {
+                true => format!("{:.2}", time_us / limits.time_us(&cost)),
+                false => "-".to_owned(),
+            };
+            let x_floor = time_us / floor.time_us();
+            let published = number(published_tflops);
+            println!(
+                "| {name} | {shape} | {time_us:.1} | {host_us:.1} | {tflops} | {gb_per_s} | {x_measured} | {x_floor:.2} | {published} |"
+            );
+        }
+        Err(error) => {
+            println!("| {name} | {shape} | {error} | | | | | | |");
+            failed.get_or_insert(error);
+        }
+    }
+}
+
 /// A stream, and what it takes to empty the caches.
 struct Timer<'b, B: Backend> {
     backend: &'b B,
     stream: B::Stream,
-    stage: Option<String>,
+    /// Calls for the host's time.
+    num_enqueued: usize,
     flushed: Tensor<B, bf16, 2>,
     flushed_into: Tensor<B, bf16, 2>,
-    /// The first row's error.
-    failed: Option<Error>,
 }
 
 impl<'b, B: Backend> Timer<'b, B> {
-    fn new(backend: &'b B, options: Options<'_>) -> Result<Self> {
+    fn new(backend: &'b B, stream: B::Stream, options: Options<'_>) -> Result<Self> {
         // Read and written together: 192 MiB, several times any L2.
         let (rows, half) = (options.extent(8192, 1), 4096);
         Ok(Self {
             backend,
-            stream: backend.stream()?,
-            stage: options.stage.map(str::to_owned),
+            stream,
+            num_enqueued: NUM_ENQUEUED.div_ceil(options.divisor),
             flushed: Tensor::zeros(backend, [rows, 2 * half])?,
             flushed_into: Tensor::zeros(backend, [rows, half])?,
-            failed: None,
         })
     }
 
-    /// Prints a row, or what went wrong with it; that goes on to the caller at the end.
-    fn print(&mut self, mut row: Row<'_, B>, device: &DeviceSpec) {
-        if self.stage.as_deref().is_some_and(|stage| stage != row.stage) {
-            return;
-        }
-        let Row { name, shape, cost, published_tflops, .. } = &row;
-        let (name, shape) = (*name, shape.clone());
-        let (cost, published) = (*cost, number(*published_tflops));
-        match self.time_us(&mut row.call) {
-            Ok(time_us) => {
-                let rate = |count: u64, per: f64| {
-                    number((count > 0).then(|| count as f64 / time_us / per))
-                };
-                let (tflops, gb_per_s) = (rate(cost.flops(), 1e6), rate(cost.hbm_bytes, 1e3));
-                let x_floor = time_us / cost.floor(device).time_us();
-                println!(
-                    "| {name} | {shape} | {time_us:.1} | {tflops} | {gb_per_s} | {x_floor:.2} | {published} |"
-                );
-            }
-            Err(error) => {
-                println!("| {name} | {shape} | {error} | | | | |");
-                self.failed.get_or_insert(error);
-            }
-        }
-    }
-
-    /// Median time of a call.
+    /// Median time of a call on the device.
     fn time_us(&mut self, call: &mut Call<'_, B>) -> Result<f64> {
         let mut times = Vec::with_capacity(NUM_CALLS);
         for _ in 0..NUM_CALLS {
@@ -141,7 +194,19 @@ impl<'b, B: Backend> Timer<'b, B> {
             times.push(self.backend.elapsed(&start, &end)?);
         }
         self.backend.check(&self.stream)?;
-        Ok(median(&mut times[NUM_WARM_UP..]).as_secs_f64() * 1e6)
+        Ok(median_us(&mut times[NUM_WARM_UP..]))
+    }
+
+    /// Median time that the thread spends in a call.
+    fn host_us(&mut self, call: &mut Call<'_, B>) -> Result<f64> {
+        let mut times = Vec::with_capacity(self.num_enqueued);
+        for _ in 0..self.num_enqueued {
+            let started = Instant::now();
+            call(&self.stream)?;
+            times.push(started.elapsed());
+        }
+        self.backend.check(&self.stream)?;
+        Ok(median_us(&mut times))
     }
 }
 
@@ -150,7 +215,7 @@ fn number(value: Option<f64>) -> String {
     value.map_or("-".to_owned(), |value| format!("{value:.0}"))
 }
 
-fn median(times: &mut [Duration]) -> Duration {
+fn median_us(times: &mut [Duration]) -> f64 {
     times.sort_unstable();
-    times[times.len() / 2]
+    times[times.len() / 2].as_secs_f64() * 1e6
 }

@@ -1,5 +1,7 @@
 //! Opens the driver, and makes sure that no later call can fail for want of a symbol.
 
+use std::sync::OnceLock;
+
 use cudarc::driver::{result, sys};
 
 use super::call;
@@ -72,12 +74,21 @@ const SYMBOLS: [&str; 58] = [
     "cuTensorMapEncodeTiled",
 ];
 
-/// Opens and initialises the driver.
+/// Opens and initialises the driver, once.
 ///
 /// # Errors
 ///
 /// [`Error::Unavailable`] if there is no driver, no device, or an old driver.
 pub fn open_library() -> Result<()> {
+    static OPENED: OnceLock<()> = OnceLock::new();
+    if OPENED.get().is_none() {
+        open()?;
+        OPENED.get_or_init(|| ());
+    }
+    Ok(())
+}
+
+fn open() -> Result<()> {
     let unavailable = |reason: String| Error::Unavailable { op: OP, what: "CUDA driver", reason };
     // SAFETY: opening the CUDA driver's library runs initialisers meant for any process.
     if !unsafe { sys::is_culib_present() } {

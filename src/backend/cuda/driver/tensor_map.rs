@@ -12,6 +12,8 @@ use crate::error::{Error, Result};
 use crate::tensor::Dtype;
 
 const OP: &str = "tensor map";
+/// Dimensions, at most.
+const MAX_RANK: usize = 5;
 
 /// How rows of a box are mixed in shared memory, so that columns meet all banks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +60,7 @@ impl TensorMap {
     pub fn tiled(desc: &TensorMapDesc<'_>) -> Result<Self> {
         super::open_library()?;
         let rank = desc.shape.len();
-        if !(1..=5).contains(&rank) {
+        if !(1..=MAX_RANK).contains(&rank) {
             return Err(Error::value(OP, "shape", "1 to 5 extents", format!("{rank}")));
         }
         let shape = |arg, expected: usize, got: &[usize]| match got.len() == expected {
@@ -69,15 +71,18 @@ impl TensorMap {
         };
         shape("strides_bytes", rank - 1, desc.strides_bytes)?;
         shape("box_shape", rank, desc.box_shape)?;
-        let wide = |values: &[usize]| values.iter().map(|&it| it as u64).collect::<Vec<_>>();
-        let (extents, strides) = (wide(desc.shape), wide(desc.strides_bytes));
-        let narrow = |&it: &usize| {
-            u32::try_from(it).map_err(|_| Error::value(OP, "box_shape", "at most 2^32 - 1", it))
-        };
-        let box_shape = desc.box_shape.iter().map(narrow).collect::<Result<Vec<_>>>()?;
-        let element_strides = [1u32; 5];
+        // NOTE: arrays rather than vectors: maps are encoded at every launch of a product.
+        let (mut extents, mut strides) = ([0u64; MAX_RANK], [0u64; MAX_RANK]);
+        let mut box_shape = [0u32; MAX_RANK];
+        extents.iter_mut().zip(desc.shape).for_each(|(to, &from)| *to = from as u64);
+        strides.iter_mut().zip(desc.strides_bytes).for_each(|(to, &from)| *to = from as u64);
+        for (to, &from) in box_shape.iter_mut().zip(desc.box_shape) {
+            *to = u32::try_from(from)
+                .map_err(|_| Error::value(OP, "box_shape", "at most 2^32 - 1", from))?;
+        }
+        let element_strides = [1u32; MAX_RANK];
         let mut map = Self(sys::CUtensorMap { opaque: [0; 16] });
-        // SAFETY: all arrays have `rank` entries, the strides one less; the address is not read.
+        // SAFETY: all arrays have at least `rank` entries; the address is not read.
         let answer = unsafe {
             sys::cuTensorMapEncodeTiled(
                 &mut map.0,

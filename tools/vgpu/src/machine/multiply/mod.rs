@@ -1,5 +1,7 @@
 //! Products of small matrices, as the tensor cores form them.
 
+#[cfg(target_arch = "x86_64")]
+mod bytes;
 mod decode;
 mod fp8_as_f16;
 mod hopper;
@@ -69,8 +71,6 @@ impl Multiplier {
     /// the next. As [`Accumulation`] says; with FP32, FP16 sums are rounded once.
     pub(crate) fn multiply(&mut self, task: &Task<'_>, sum: &mut [Lanes]) {
         let product = task.product;
-        let elements = [product.a, product.b];
-        self.factors.decode(self.level, elements, [task.a, task.b], task.negate);
         if !task.adds && product.sum != Sum::S32 {
             sum.fill([0; LANES]);
         }
@@ -78,17 +78,24 @@ impl Multiplier {
             Sum::F32 => {
                 // SAFETY: every bit pattern is a float, of the same size and alignment.
                 let wide = unsafe { &mut *(std::ptr::from_mut(sum) as *mut [[f32; LANES]]) };
-                self.add_products(product, wide);
+                self.add_products(task, wide);
             }
-            Sum::F16 => self.add_to_halves(product, sum),
+            Sum::F16 => self.add_to_halves(task, sum),
             Sum::S32 => self.add_to_integers(task, sum),
         }
     }
 
     /// Adds to registers of FP32.
-    fn add_products(&mut self, product: Product, sums: &mut [[f32; LANES]]) {
-        let n = usize::from(product.n);
-        if self.accumulation == Accumulation::Hopper && product.sum != Sum::S32 {
+    fn add_products(&mut self, task: &Task<'_>, sums: &mut [[f32; LANES]]) {
+        let Task { product, a, b, negate, .. } = *task;
+        let (elements, bytes, n) = ([product.a, product.b], [a, b], usize::from(product.n));
+        let as_hopper = self.accumulation == Accumulation::Hopper && product.sum != Sum::S32;
+        let plain = !as_hopper && negate == [false; 2];
+        if plain && self.factors.accumulate_bytes(self.level, elements, bytes, n, sums) {
+            return;
+        }
+        self.factors.decode(self.level, elements, bytes, negate);
+        if as_hopper {
             self.factors.arrange_at(self.level, n);
             let how = (Rule::of(product), n);
             hopper::accumulate(self.level, &self.factors, &mut self.exponents, how, sums);
@@ -98,7 +105,7 @@ impl Multiplier {
     }
 
     /// Adds to registers of two FP16 of neighbouring columns each.
-    fn add_to_halves(&mut self, product: Product, sum: &mut [Lanes]) {
+    fn add_to_halves(&mut self, task: &Task<'_>, sum: &mut [Lanes]) {
         let mut wide = std::mem::take(&mut self.wide);
         wide.clear();
         for pair in sum.as_chunks::<2>().0 {
@@ -106,7 +113,7 @@ impl Multiplier {
             let [low, high] = [0, 16].map(|at| [0, 1].map(|i| pair[i].map(|x| half(x, at))));
             wide.extend([low[0], high[0], low[1], high[1]]);
         }
-        self.add_products(product, &mut wide);
+        self.add_products(task, &mut wide);
         let has_no_negative_zero = self.accumulation == Accumulation::Hopper;
         let half = |x: f32| {
             let bits = f16::from_f32(x).to_bits();
@@ -126,7 +133,7 @@ impl Multiplier {
         let mut wide = std::mem::take(&mut self.wide);
         wide.clear();
         wide.resize(sum.len(), [0.0; LANES]);
-        self.add_products(task.product, &mut wide);
+        self.add_products(task, &mut wide);
         for (register, wide) in sum.iter_mut().zip(&wide) {
             for (bits, terms) in register.iter_mut().zip(wide) {
                 let before = if task.adds { *bits as i32 } else { 0 };
@@ -163,7 +170,8 @@ mod tests {
             // No exponent is all ones, so that there is no NaN.
             (0..count).map(|_| byte() & 0xbb).collect()
         };
-        let elements = [Element::F16, Element::Bf16, Element::Tf32, Element::E4m3, Element::S8];
+        let elements =
+            [Element::F16, Element::Bf16, Element::Tf32, Element::E4m3, Element::E5m2, Element::S8];
         let widths = elements.into_iter().flat_map(|it| [(it, 8), (it, 24), (it, 128)]);
         let both = [Accumulation::Fp32, Accumulation::Hopper];
         for ((element, n), accumulation) in widths.flat_map(|it| both.map(|how| (it, how))) {

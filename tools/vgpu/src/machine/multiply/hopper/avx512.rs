@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::{Exponents, FLOOR, NAN, NARROW, NONE, Rounding, Rule, ZERO, meeting};
-use crate::machine::multiply::tile::Half;
+use crate::machine::multiply::tile::{Half, Quads};
 use crate::ops::LANES;
 
 const TO_ZERO: i32 = _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC;
@@ -57,7 +57,7 @@ pub(super) fn quad(
     rule: Rule,
     quad: usize,
     (a, a_exponents): (&[Half], &[[i8; 2 * LANES]]),
-    (b, b_exponents): (&[[[f32; 4]; 4]], &[[[i8; 4]; 4]]),
+    (b, b_exponents): (&[Quads<f32>], &[Quads<i8>]),
     registers: &mut [[f32; LANES]],
 ) {
     let mut largest = _mm512_set1_epi8(ZERO);

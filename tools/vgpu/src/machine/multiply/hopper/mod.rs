@@ -7,7 +7,7 @@
 mod avx512;
 
 use super::place;
-use super::tile::{Factors, Half, Level, ROWS};
+use super::tile::{Factors, Half, Level, Quads, ROWS};
 use crate::ops::LANES;
 use crate::program::matrix::{Element, Product, Sum};
 
@@ -216,7 +216,7 @@ fn quad_in(
     rule: Rule,
     quad: usize,
     (a, a_exponents): (&[Half], &[[i8; 2 * LANES]]),
-    (b, b_exponents): (&[[[f32; 4]; 4]], &[[[i8; 4]; 4]]),
+    (b, b_exponents): (&[Quads<f32>], &[Quads<i8>]),
     registers: &mut [[f32; LANES]],
 ) {
     let mut largest = [ZERO; 2 * LANES];
@@ -267,7 +267,7 @@ fn add_quad(
     rule: Rule,
     quad: usize,
     a: (&[Half], &[[i8; 2 * LANES]]),
-    b: (&[[[f32; 4]; 4]], &[[[i8; 4]; 4]]),
+    b: (&[Quads<f32>], &[Quads<i8>]),
     registers: &mut [[f32; LANES]],
 ) {
     match level {
@@ -287,7 +287,7 @@ fn quad_avx2(
     rule: Rule,
     quad: usize,
     a: (&[Half], &[[i8; 2 * LANES]]),
-    b: (&[[[f32; 4]; 4]], &[[[i8; 4]; 4]]),
+    b: (&[Quads<f32>], &[Quads<i8>]),
     registers: &mut [[f32; LANES]],
 ) {
     quad_in(rule, quad, a, b, registers);

@@ -1,7 +1,7 @@
 // Routes tokens: logits FP32 [num_tokens, num_experts], bias FP32 [num_experts] to topk_idx INT32 and topk_weights FP32
-// [num_tokens, num_topk]. One warp has one token and shares nothing with the others; a token's scores and the keys of
-// its biased scores lie in shared memory, `token_bytes` of it. Ties go to the lower index; sums run in ascending index
-// in every lane alike. Meaning: src/moe/gate.rs.
+// [num_tokens, num_topk], for more experts than lanes.cuh keeps in registers. One warp has one token and shares nothing
+// with the others; a token's scores and the keys of its biased scores lie in shared memory, `token_bytes` of it. Ties
+// go to the lower index; sums run in ascending index in every lane alike. Meaning: src/moe/gate.rs.
 #pragma once
 
 #include "abi/gate.h"
@@ -170,7 +170,7 @@ MK_DEVICE void choose(const abi::GateParams& p, uint32_t token, GateSmem& smem) 
     }
 }
 
-MK_DEVICE void gate(const abi::GateParams& p) {
+MK_DEVICE void gate_shared(const abi::GateParams& p) {
     extern __shared__ __align__(16) uint8_t gate_memory[];
     GateSmem smem(p, gate_memory);
     const uint32_t token = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;

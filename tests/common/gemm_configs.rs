@@ -1,28 +1,10 @@
-//! Launches of products that the cases run with, whatever would be chosen for their shapes.
+//! Launches of products that tests ask for, whatever would be chosen for the shapes.
 
 use moekit::backend::cuda::heuristics::{Cluster, GemmConfig, GemmTile, Smem, tiles};
 use moekit::gemm::{GemmFormat, GemmKind, GemmShape};
 
 /// Shared memory of a CTA on SM 9.0, in bytes.
 const MAX_SMEM_BYTES: usize = 227 << 10;
-
-/// The cases that meet every part of a kernel.
-pub const fn cases(format: GemmFormat) -> [&'static str; 4] {
-    match format {
-        GemmFormat::Fp8 => [
-            "fp8_products_of_every_shape_agree_with_f64",
-            "::groups_of_every_pattern_agree_with_f64",
-            "masked_groups_of_every_size_agree_with_f64",
-            "a_row_has_the_same_bits_in_every_layout",
-        ],
-        GemmFormat::Bf16 => [
-            "bf16_products_of_every_shape_agree_with_f64",
-            "bf16_groups_of_every_pattern_agree_with_f64",
-            "masked_rows_beyond_the_count_are_left_alone",
-            "a_bf16_row_has_the_same_bits_in_any_company",
-        ],
-    }
-}
 
 /// Every tile with the deepest ring that fits; the shortest rings; clusters.
 pub fn all(format: GemmFormat) -> Vec<(String, GemmConfig)> {
