@@ -14,7 +14,9 @@ use moekit::backend::Limits;
 use moekit::comm::World;
 use moekit::moe::cost::RankLoad;
 use moekit::moe::quant::ScaleFormat;
-use moekit::moe::{ExpertMap, LayerOptions, MoeLayer, RecvLayout, Reduce, Stage, WireFormat};
+use moekit::moe::{
+    ExpertMap, Fusion, LayerOptions, MoeLayer, RecvLayout, Reduce, Stage, WireFormat,
+};
 use moekit::tensor::Tensor;
 use moekit::{Backend, Cpu, Result};
 
@@ -39,6 +41,7 @@ fn main() -> Result<()> {
         layout: RecvLayout::Exact { expert_alignment: 16 },
         reduce: Reduce::BySlot,
         scale_format: ScaleFormat::Fp32,
+        fusion: Fusion::Off,
     };
     let map = ExpertMap::identity(NUM_EXPERTS);
     let mut layer = MoeLayer::new(&cpu, &world, config, weights, map, options)?;

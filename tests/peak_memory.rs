@@ -7,7 +7,7 @@ use std::sync::{Arc, Barrier};
 
 use moekit::comm::{World, WorldOptions};
 use moekit::moe::quant::ScaleFormat;
-use moekit::moe::{ExpertMap, LayerOptions, MoeLayer, RecvLayout, Reduce, WireFormat};
+use moekit::moe::{ExpertMap, Fusion, LayerOptions, MoeLayer, RecvLayout, Reduce, WireFormat};
 use moekit::tensor::Tensor;
 use moekit::{Backend, Cpu, Result};
 
@@ -85,6 +85,7 @@ fn run(world: &World, format: WireFormat, layout: RecvLayout, ready: &Barrier) -
         layout,
         reduce: Reduce::BySlot,
         scale_format: ScaleFormat::Fp32,
+        fusion: Fusion::Off,
     };
     let sizes = config.layer_sizes(&options, format, NUM_EXPERTS, [NUM_RANKS; 2])?;
     let map = ExpertMap::identity(NUM_EXPERTS);

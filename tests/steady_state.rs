@@ -9,7 +9,7 @@ use std::sync::{Arc, Barrier};
 
 use moekit::comm::{World, WorldOptions};
 use moekit::moe::quant::ScaleFormat;
-use moekit::moe::{ExpertMap, LayerOptions, MoeLayer, RecvLayout, Reduce, WireFormat};
+use moekit::moe::{ExpertMap, Fusion, LayerOptions, MoeLayer, RecvLayout, Reduce, WireFormat};
 use moekit::tensor::Tensor;
 use moekit::{Backend, Cpu, Result};
 
@@ -64,6 +64,7 @@ struct Case {
     format: WireFormat,
     layout: RecvLayout,
     reduce: Reduce,
+    fusion: Fusion,
 }
 
 // NOTE: one test alone in this program, for the count is of all threads.
@@ -82,7 +83,12 @@ fn a_warm_layer_allocates_nothing() {
         for format in [WireFormat::Fp8, WireFormat::Bf16] {
             for layout in layouts {
                 for reduce in [Reduce::BySlot, Reduce::ByRank] {
-                    check(Case { num_ranks, format, layout, reduce });
+                    // Each on its own is enough.
+                    let fusion = match (format, reduce) {
+                        (WireFormat::Fp8, Reduce::ByRank) => Fusion::On,
+                        _ => Fusion::Off,
+                    };
+                    check(Case { num_ranks, format, layout, reduce, fusion });
                 }
             }
         }
@@ -129,6 +135,7 @@ fn run(world: &World, case: Case, steps: &Steps) -> Result<()> {
         layout: case.layout,
         reduce: case.reduce,
         scale_format: ScaleFormat::Fp32,
+        fusion: case.fusion,
     };
     let map = ExpertMap::identity(NUM_EXPERTS);
     let mut layer = MoeLayer::new(&cpu, world, config, weights, map, options)?;

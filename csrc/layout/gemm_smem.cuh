@@ -18,6 +18,7 @@ struct GemmTile {
     bool swaps_operands;              // whether weights are the M side of the product, and tokens the N side
     bool scales_each_column = false;  // whether B has a scale per column of D, not per 128
     GemmFormat format = GemmFormat::kE4m3;
+    bool is_gated = false;  // whether the weights are two halves of block_n / 2: the gate's, and the up-projection's
 
     MK_HOST_DEVICE constexpr uint32_t num_threads() const { return 128 * (1 + num_math_warpgroups); }
     // Extents of the product that the tensor core sees.
@@ -25,6 +26,8 @@ struct GemmTile {
     MK_HOST_DEVICE constexpr uint32_t side_n() const { return swaps_operands ? block_m : block_n; }
     // 64-row slices that each math warpgroup multiplies.
     MK_HOST_DEVICE constexpr uint32_t num_slices() const { return side_m() / (64 * num_math_warpgroups); }
+    // Columns of the result: of a gated block, two of the product make one.
+    MK_HOST_DEVICE constexpr uint32_t out_n() const { return is_gated ? block_n / 2 : block_n; }
     // Only E4M3 has scales.
     MK_HOST_DEVICE constexpr bool has_scales() const { return format == GemmFormat::kE4m3; }
     // Values of K in a stage.

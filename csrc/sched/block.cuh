@@ -15,6 +15,9 @@ struct Block {
     bool multiplies;         // otherwise nothing is loaded
 };
 
+// Where a check of a layout in parts goes on when all entries have been looked at, or one has been told.
+constexpr uint32_t kAllChecked = 0xffffffff;
+
 // Block (m, n) of a grid.
 struct Position {
     uint32_t m, n;

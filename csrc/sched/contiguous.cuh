@@ -52,7 +52,11 @@ public:
     MK_DEVICE bool has_more() const { return row_ != end_; }
 
     // Tells the first entry of the layout that breaks its rule. All lanes of one warp of the grid call.
-    static MK_DEVICE void check(const abi::GemmParams& p) { check_runs(p); }
+    static MK_DEVICE void check(const abi::GemmParams& p) { check_runs(p, 0, p.m); }
+    // The same of a part, from `begin` on; returns where to go on.
+    static MK_DEVICE uint32_t check_part(const abi::GemmParams& p, uint32_t begin) {
+        return check_runs(p, begin, 2048);
+    }
 
 private:
     const abi::GemmParams& p_;

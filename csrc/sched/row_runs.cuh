@@ -5,6 +5,7 @@
 #include "abi/gemm.h"
 #include "common/fault.cuh"
 #include "common/warp.cuh"
+#include "sched/block.cuh"
 
 namespace moekit::sched {
 
@@ -103,15 +104,16 @@ MK_DEVICE RowRun find_run(const abi::GemmParams& p, uint32_t row, uint32_t end) 
     return find_run_by_offsets(p, row, end);
 }
 
-MK_DEVICE void check_runs_per_row(const abi::GemmParams& p) {
+// Looks at rows from `begin` up to `end`; returns where to go on.
+MK_DEVICE uint32_t check_runs_per_row(const abi::GemmParams& p, uint32_t begin, uint32_t end) {
     // NOTE: several loads under way at once, for one warp reads all rows.
     constexpr uint32_t kPerLane = 8;
-    for (uint32_t first = 0; first < p.m; first += 32 * kPerLane) {
+    for (uint32_t first = begin; first < end; first += 32 * kPerLane) {
         int32_t groups[kPerLane];
 #pragma unroll
         for (uint32_t i = 0; i < kPerLane; ++i) {
             const uint32_t row = first + 32 * i + common::lane_idx();
-            groups[i] = row < p.m ? p.rows.values[row] : -1;
+            groups[i] = row < end ? p.rows.values[row] : -1;
         }
 #pragma unroll
         for (uint32_t i = 0; i < kPerLane; ++i) {
@@ -124,9 +126,10 @@ MK_DEVICE void check_runs_per_row(const abi::GemmParams& p) {
             if (common::lane_idx() == 0)
                 common::tell_fault(p.faults, abi::FaultKind::kGroupedLayout, row, p.rows.values[row], row,
                                    p.num_groups);
-            return;
+            return kAllChecked;
         }
     }
+    return end == p.m ? kAllChecked : end;
 }
 
 MK_DEVICE void check_runs_by_offsets(const abi::GemmParams& p) {
@@ -144,11 +147,12 @@ MK_DEVICE void check_runs_by_offsets(const abi::GemmParams& p) {
     }
 }
 
-MK_DEVICE void check_runs(const abi::GemmParams& p) {
+// Looks at `num_rows` rows from `begin` on, or at all offsets; returns where to go on.
+MK_DEVICE uint32_t check_runs(const abi::GemmParams& p, uint32_t begin, uint32_t num_rows) {
     if (p.rows.kind == abi::RowsKind::kPerRow)
-        check_runs_per_row(p);
-    else
-        check_runs_by_offsets(p);
+        return check_runs_per_row(p, begin, begin + min(num_rows, p.m - begin));
+    check_runs_by_offsets(p);
+    return kAllChecked;
 }
 
 }  // namespace moekit::sched

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use crate::comm::World;
 use crate::error::Result;
-use crate::gemm::{GemmArgs, GroupedGemmArgs, KGroupedGemmArgs, MaskedGemmArgs};
+use crate::gemm::{
+    GemmArgs, GemmShape, GroupedGemmArgs, GroupedSwigluArgs, KGroupedGemmArgs, MaskedGemmArgs,
+    MaskedSwigluArgs,
+};
 use crate::moe::Activation;
 use crate::moe::combine::{CombineRecvArgs, CombineSendArgs};
 use crate::moe::dispatch::{DispatchGatherArgs, DispatchRecvArgs, DispatchSendArgs};
@@ -140,6 +143,34 @@ pub trait Backend: Clone + Send + Sync + 'static {
         stream: &Self::Stream,
         args: MaskedGemmArgs<'_, Self>,
     ) -> Result<()>;
+
+    /// Multiplies every group's rows with its gate and up-projection, activates and quantises, contiguous layout;
+    /// see [`GroupedSwigluArgs`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the driver; [`crate::Error::KernelsNotBuilt`].
+    fn m_grouped_gemm_swiglu_contiguous(
+        &self,
+        stream: &Self::Stream,
+        args: GroupedSwigluArgs<'_, Self>,
+    ) -> Result<()>;
+
+    /// Multiplies every group's rows with its gate and up-projection, activates and quantises, masked layout;
+    /// see [`MaskedSwigluArgs`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the driver; [`crate::Error::KernelsNotBuilt`].
+    fn m_grouped_gemm_swiglu_masked(
+        &self,
+        stream: &Self::Stream,
+        args: MaskedSwigluArgs<'_, Self>,
+    ) -> Result<()>;
+
+    /// Whether a product with its activation ([`Backend::m_grouped_gemm_swiglu_contiguous`] or its masked form) is
+    /// expected to take less time than the two stages; `shape` is that of the arguments.
+    fn swiglu_fusion_pays(&self, shape: &GemmShape) -> bool;
 
     /// Adds every group's product along K to its result; see [`KGroupedGemmArgs`].
     ///

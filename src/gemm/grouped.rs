@@ -31,6 +31,24 @@ impl<B> Clone for GroupRows<'_, B> {
 
 impl<B> Copy for GroupRows<'_, B> {}
 
+impl<B> GroupRows<'_, B> {
+    pub(super) fn check(&self, op: &'static str, num_groups: usize, m: usize) -> Result<()> {
+        match self {
+            Self::PerRow(grouped_layout) => {
+                check::shape(op, "grouped_layout", &[m], &grouped_layout.shape())?;
+                check::contiguous(op, "grouped_layout", grouped_layout.layout())
+            }
+            Self::Offsets { expert_offsets, num_recv_tokens_per_expert: num_recv } => {
+                check::shape(op, "expert_offsets", &[num_groups + 1], &expert_offsets.shape())?;
+                check::contiguous(op, "expert_offsets", expert_offsets.layout())?;
+                const ARG: &str = "num_recv_tokens_per_expert";
+                check::shape(op, ARG, &[num_groups], &num_recv.shape())?;
+                check::contiguous(op, ARG, num_recv.layout())
+            }
+        }
+    }
+}
+
 /// Arguments of [`Backend::m_grouped_gemm_nt_contiguous`].
 #[derive(Debug)]
 pub struct GroupedGemmArgs<'a, B> {
@@ -53,19 +71,7 @@ impl<'a, B: Backend> GroupedGemmArgs<'a, B> {
     ) -> Result<Self> {
         let (m, n, _) = operands.check(OP)?;
         let num_groups = operands.b_layout().shape()[0];
-        match rows {
-            GroupRows::PerRow(grouped_layout) => {
-                check::shape(OP, "grouped_layout", &[m], &grouped_layout.shape())?;
-                check::contiguous(OP, "grouped_layout", grouped_layout.layout())?;
-            }
-            GroupRows::Offsets { expert_offsets, num_recv_tokens_per_expert: num_recv } => {
-                check::shape(OP, "expert_offsets", &[num_groups + 1], &expert_offsets.shape())?;
-                check::contiguous(OP, "expert_offsets", expert_offsets.layout())?;
-                const ARG: &str = "num_recv_tokens_per_expert";
-                check::shape(OP, ARG, &[num_groups], &num_recv.shape())?;
-                check::contiguous(OP, ARG, num_recv.layout())?;
-            }
-        }
+        rows.check(OP, num_groups, m)?;
         out.check(OP, [m, n])?;
         Ok(Self { operands, rows, out })
     }

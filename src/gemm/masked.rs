@@ -18,6 +18,22 @@ pub struct MaskedRows<'a, B> {
     pub expected_m: usize,
 }
 
+impl<B> MaskedRows<'_, B> {
+    /// Checks that there is a count for each group of A and B; returns their number.
+    pub(super) fn check(
+        &self,
+        op: &'static str,
+        operands: &Operands<'_, B, 3, 3>,
+    ) -> Result<usize> {
+        let ([_, max_m, k], [num_groups, ..]) =
+            (operands.a_layout().shape(), operands.b_layout().shape());
+        check::shape(op, "a", &[num_groups, max_m, k], &operands.a_layout().shape())?;
+        check::shape(op, "masked_m", &[num_groups], &self.masked_m.shape())?;
+        check::contiguous(op, "masked_m", self.masked_m.layout())?;
+        Ok(num_groups)
+    }
+}
+
 /// Arguments of [`Backend::m_grouped_gemm_nt_masked`].
 #[derive(Debug)]
 pub struct MaskedGemmArgs<'a, B> {
@@ -39,11 +55,8 @@ impl<'a, B: Backend> MaskedGemmArgs<'a, B> {
         rows: MaskedRows<'a, B>,
         out: GemmOut<'a, B, 3>,
     ) -> Result<Self> {
-        let (max_m, n, k) = operands.check(OP)?;
-        let num_groups = operands.b_layout().shape()[0];
-        check::shape(OP, "a", &[num_groups, max_m, k], &operands.a_layout().shape())?;
-        check::shape(OP, "masked_m", &[num_groups], &rows.masked_m.shape())?;
-        check::contiguous(OP, "masked_m", rows.masked_m.layout())?;
+        let (max_m, n, _) = operands.check(OP)?;
+        let num_groups = rows.check(OP, &operands)?;
         out.check(OP, [num_groups, max_m, n])?;
         Ok(Self { operands, rows, out })
     }

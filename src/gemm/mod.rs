@@ -1,5 +1,6 @@
 //! Matrix products `D = A Bᵀ` ("nt": both operands K-major) in FP8 and BF16: dense, grouped along M
-//! in the contiguous or masked layout, and grouped along K for weight gradients.
+//! in the contiguous or masked layout, and grouped along K for weight gradients. The experts' first product in FP8
+//! also comes with its activation ([`SwigluOut`]).
 //!
 //! # Numerics
 //!
@@ -24,6 +25,7 @@ mod k_grouped;
 mod masked;
 mod operands;
 mod shape;
+mod swiglu;
 
 pub use dense::{GemmArgs, bf16_gemm_nt, fp8_gemm_nt};
 pub use grouped::{
@@ -38,3 +40,7 @@ pub use masked::{
 };
 pub use operands::{GemmOut, Operands};
 pub use shape::{GemmFormat, GemmKind, GemmOutFormat, GemmShape};
+pub use swiglu::{
+    GroupedSwigluArgs, MaskedSwigluArgs, SwigluOut, m_grouped_fp8_gemm_swiglu_contiguous,
+    m_grouped_fp8_gemm_swiglu_masked,
+};

@@ -54,15 +54,18 @@ pub enum GemmOutFormat {
     F32,
     /// FP32, added to.
     F32Accumulate,
+    /// E4M3 and a scale per 128: activations, two columns of the product each ([`SwigluOut`](super::SwigluOut)).
+    SwigluFp8,
 }
 
 impl GemmOutFormat {
-    /// Bytes that an element of D costs in memory.
-    pub const fn traffic_bytes(self) -> usize {
+    /// Bytes that a row of D of `n` columns costs in memory.
+    pub const fn traffic_bytes(self, n: usize) -> usize {
         match self {
-            Self::Bf16 => 2,
-            Self::F32 => 4,
-            Self::F32Accumulate => 8,
+            Self::Bf16 => 2 * n,
+            Self::F32 => 4 * n,
+            Self::F32Accumulate => 8 * n,
+            Self::SwigluFp8 => n / 2 + ceil_div(n / 2, 128) * size_of::<f32>(),
         }
     }
 }
@@ -140,7 +143,7 @@ impl GemmShape {
         };
         let a = self.operand_bytes(num_rows, num_rows);
         let b = self.operand_bytes(self.n, b_scale_rows);
-        let d = num_rows * self.n * self.out.traffic_bytes();
+        let d = num_rows * self.out.traffic_bytes(self.n);
         let hbm_bytes = (a + self.num_groups * b + d) as u64;
         Cost { fp8_flops, bf16_flops, hbm_bytes, link_bytes: 0 }
     }

@@ -2,15 +2,16 @@
 
 use super::ep_config::WireFormat;
 use super::handle::Handle;
-use super::quant::ScaleFormat;
+use super::quant::{GRAN_K, ScaleFormat};
 use super::swiglu::{SwigluArgs, SwigluInput, SwigluQuantizeArgs};
 use super::weights::{ExpertMatrices, ExpertWeights};
 use super::workspace::FfnMemory;
-use super::{Rows, TokensMut, TokensRef};
+use super::{Fusion, Rows, TokensMut, TokensRef};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::gemm::{
-    GemmArgs, GemmOut, GroupRows, GroupedGemmArgs, MaskedGemmArgs, MaskedRows, Operands,
+    GemmArgs, GemmOut, GemmShape, GroupRows, GroupedGemmArgs, GroupedSwigluArgs, MaskedGemmArgs,
+    MaskedRows, MaskedSwigluArgs, Operands, SwigluOut,
 };
 use crate::num::bf16;
 use crate::tensor::TensorMut;
@@ -69,6 +70,53 @@ impl<B: Backend> Ffn<'_, B> {
         }
     }
 
+    /// The first product and its activation in one stage; false if they are to be two.
+    pub(super) fn gate_up_fused(
+        &self,
+        x: TokensRef<'_, B>,
+        memory: &mut FfnMemory<B>,
+        num_rows: usize,
+        fusion: Fusion,
+    ) -> Result<bool> {
+        let (TokensRef::Fp8(a), ExpertMatrices::Fp8(b)) = (x, &self.weights.gate_up) else {
+            return Ok(false);
+        };
+        let width = b.values.shape()[1] / 2;
+        if fusion == Fusion::Off || !width.is_multiple_of(GRAN_K) {
+            return Ok(false);
+        }
+        let TokensMut::Fp8(act) = memory.activated.first_rows_mut(num_rows)? else {
+            return Ok(false);
+        };
+        let wants =
+            |shape: &GemmShape| fusion == Fusion::On || self.backend.swiglu_fusion_pays(shape);
+        let (limit, format) = (self.limit.unwrap_or(f32::INFINITY), self.scale_format);
+        match &self.grouping {
+            Grouping::One => Ok(false),
+            Grouping::Contiguous(handle) => {
+                let out = SwigluOut { limit, ..SwigluOut::new(act, format) };
+                let args = GroupedSwigluArgs::new(a, b.view(), contiguous_rows(handle), out)?;
+                if !wants(&args.shape()) {
+                    return Ok(false);
+                }
+                self.backend.m_grouped_gemm_swiglu_contiguous(self.stream, args)?;
+                Ok(true)
+            }
+            Grouping::Masked(handle) => {
+                let num_groups = b.values.shape()[0];
+                let act = act.split_rows(num_groups)?;
+                let out = SwigluOut { limit, ..SwigluOut::new(act, format) };
+                let (a, rows) = (a.split_rows(num_groups)?, masked_rows(handle));
+                let args = MaskedSwigluArgs::new(a, b.view(), rows, out)?;
+                if !wants(&args.shape()) {
+                    return Ok(false);
+                }
+                self.backend.m_grouped_gemm_swiglu_masked(self.stream, args)?;
+                Ok(true)
+            }
+        }
+    }
+
     fn product(
         &self,
         a: TokensRef<'_, B>,
@@ -96,10 +144,7 @@ impl<B: Backend> Ffn<'_, B> {
                     }
                     _ => return Err(mixed_formats()),
                 };
-                let rows = GroupRows::Offsets {
-                    expert_offsets: handle.expert_offsets(),
-                    num_recv_tokens_per_expert: handle.num_recv_tokens_per_expert(),
-                };
+                let rows = contiguous_rows(handle);
                 let args = GroupedGemmArgs::new(operands, rows, GemmOut::Bf16(d))?;
                 self.backend.m_grouped_gemm_nt_contiguous(self.stream, args)
             }
@@ -114,16 +159,24 @@ impl<B: Backend> Ffn<'_, B> {
                     }
                     _ => return Err(mixed_formats()),
                 };
-                let rows = MaskedRows {
-                    masked_m: handle.num_recv_tokens_per_expert(),
-                    expected_m: handle.num_tokens(),
-                };
+                let rows = masked_rows(handle);
                 let out = GemmOut::Bf16(d.split_rows(num_groups)?);
                 let args = MaskedGemmArgs::new(operands, rows, out)?;
                 self.backend.m_grouped_gemm_nt_masked(self.stream, args)
             }
         }
     }
+}
+
+fn contiguous_rows<B: Backend>(handle: &Handle<B>) -> GroupRows<'_, B> {
+    GroupRows::Offsets {
+        expert_offsets: handle.expert_offsets(),
+        num_recv_tokens_per_expert: handle.num_recv_tokens_per_expert(),
+    }
+}
+
+fn masked_rows<B: Backend>(handle: &Handle<B>) -> MaskedRows<'_, B> {
+    MaskedRows { masked_m: handle.num_recv_tokens_per_expert(), expected_m: handle.num_tokens() }
 }
 
 /// The wire's number format: that of the experts' weights.

@@ -21,15 +21,13 @@ use super::quant::{QuantizeArgs, ScaleFormat};
 use super::stages::{Stage, StageTimes};
 use super::weights::{MoeConfig, MoeWeights};
 use super::workspace::Workspace;
-use super::{ExpertMap, Rows, TokensRef};
+use super::{ExpertMap, Fusion, OP, Rows, TokensRef};
 use crate::backend::Backend;
 use crate::comm::World;
 use crate::error::Result;
 use crate::gemm::{GemmOut, bf16_gemm_nt};
 use crate::num::bf16;
 use crate::tensor::{Tensor, TensorMut, TensorRef, check};
-
-const OP: &str = "moe layer";
 
 /// How a layer runs; equal on all ranks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +40,8 @@ pub struct LayerOptions {
     pub reduce: Reduce,
     /// Form of activation scales in FP8.
     pub scale_format: ScaleFormat,
+    /// Whether the routed experts' first product takes its activation along.
+    pub fusion: Fusion,
 }
 
 impl LayerOptions {
@@ -76,7 +76,7 @@ impl LayerOptions {
 /// use moekit::checkpoint::{Checkpoint, GenerateOptions, generate};
 /// use moekit::comm::{World, WorldOptions};
 /// use moekit::moe::quant::ScaleFormat;
-/// use moekit::moe::{ExpertMap, LayerOptions, MoeLayer, RecvLayout, Reduce};
+/// use moekit::moe::{ExpertMap, Fusion, LayerOptions, MoeLayer, RecvLayout, Reduce};
 /// use moekit::num::bf16;
 /// use moekit::tensor::Tensor;
 /// use moekit::{Backend, Cpu};
@@ -100,6 +100,7 @@ impl LayerOptions {
 ///         layout: RecvLayout::Exact { expert_alignment: 1 },
 ///         reduce: Reduce::BySlot,
 ///         scale_format: ScaleFormat::Fp32,
+///         fusion: Fusion::Off,
 ///     };
 ///     let hidden = config.hidden;
 ///     let mut layer = MoeLayer::new(&cpu, &world, config, weights, map, options)?;
@@ -136,7 +137,8 @@ impl<B: Backend> MoeLayer<B> {
     /// # Errors
     ///
     /// Those of [`MoeConfig::check`], [`MoeWeights::check`], [`EpBuffer::new`]; [`crate::Error::Value`] if
-    /// the routed experts' two matrices differ in number format.
+    /// the routed experts' two matrices differ in number format, or [`Fusion::On`] is asked of experts that it is
+    /// not for (and [`crate::Error::Alignment`]).
     pub fn new(
         backend: &B,
         world: &World,
@@ -150,6 +152,7 @@ impl<B: Backend> MoeLayer<B> {
         if let Some(shared) = &weights.shared {
             wire_format(shared)?;
         }
+        options.fusion.check(wire, config.intermediate_hidden)?;
         let ep_config = options.ep_config(&config, wire, expert_map.num_physical_experts());
         let mut ep = EpBuffer::new(backend, world, ep_config)?;
         weights.check(&config, ep.topology().num_local_experts())?;
@@ -315,10 +318,16 @@ impl<B: Backend> MoeLayer<B> {
                 RowLayout::Masked { .. } => Grouping::Masked(handle),
             },
         };
-        ffn.gate_up(rows.x.first_rows(num_rows)?, &mut rows.ffn, num_rows)?;
+        let x = rows.x.first_rows(num_rows)?;
+        let is_activated = ffn.gate_up_fused(x, &mut rows.ffn, num_rows, self.options.fusion)?;
+        if !is_activated {
+            ffn.gate_up(x, &mut rows.ffn, num_rows)?;
+        }
         self.times.end(&self.backend, stream, Stage::GateUp)?;
-        ffn.swiglu(&mut rows.ffn, num_rows)?;
-        self.times.end(&self.backend, stream, Stage::Swiglu)?;
+        if !is_activated {
+            ffn.swiglu(&mut rows.ffn, num_rows)?;
+            self.times.end(&self.backend, stream, Stage::Swiglu)?;
+        }
         ffn.down(&mut rows.ffn, num_rows)?;
         self.times.end(&self.backend, stream, Stage::Down)?;
         Ok(())

@@ -10,6 +10,7 @@ pub mod ep_config;
 pub(crate) mod ep_layout;
 pub mod expert_map;
 mod ffn;
+mod fusion;
 pub mod gate;
 pub mod handle;
 pub mod layer;
@@ -28,8 +29,12 @@ pub use buffer::EpBuffer;
 pub use dispatch::{TokensMut, TokensRef};
 pub use ep_config::{EpConfig, EpSizes, RecvLayout, Reduce, WireFormat};
 pub use expert_map::ExpertMap;
+pub use fusion::Fusion;
 pub use handle::Handle;
 pub use layer::{LayerOptions, MoeLayer};
 pub use rows::Rows;
 pub use stages::Stage;
 pub use workspace::LayerSizes;
+
+/// The layer as errors name it.
+const OP: &str = "moe layer";

@@ -22,9 +22,9 @@ pub enum Stage {
     Plan,
     /// Filling rows.
     DispatchRecv,
-    /// First grouped product.
+    /// First grouped product; with its activation where that is fused.
     GateUp,
-    /// Activation and requantisation.
+    /// Activation and requantisation; none where it is fused.
     Swiglu,
     /// Second grouped product.
     Down,

@@ -72,9 +72,7 @@ impl<'a, B, T: Activation, const R: usize> SwigluInput<'a, B, T, R> {
         let shape = self.gate_up.shape();
         check::multiple(op, "gate_up columns", 2, shape[R - 1])?;
         check::contiguous_rows(op, "gate_up", self.gate_up.layout())?;
-        if self.limit.is_nan() || self.limit < 0.0 {
-            return Err(Error::value(op, "limit", "at least 0", self.limit));
-        }
+        check_limit(op, self.limit)?;
         let gate_up = stacked_ref(self.gate_up);
         let [num_groups, m, _] = gate_up.shape();
         self.rows.check(op, [num_groups, m])?;
@@ -85,6 +83,14 @@ impl<'a, B, T: Activation, const R: usize> SwigluInput<'a, B, T, R> {
         let Self { rows, limit, row_weights, .. } = self;
         Ok(CheckedInput { gate_up, rows, limit, row_weights })
     }
+}
+
+/// A clamp is at least 0; infinity is none.
+pub(crate) fn check_limit(op: &'static str, limit: f32) -> Result<()> {
+    if limit.is_nan() || limit < 0.0 {
+        return Err(Error::value(op, "limit", "at least 0", limit));
+    }
+    Ok(())
 }
 
 /// A [`SwigluInput`] after its checks, as a stack.

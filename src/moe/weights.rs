@@ -1,12 +1,11 @@
 //! The weights of one MoE layer, as one rank holds them.
 
+use super::OP;
 use super::gate::GateConfig;
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::num::{bf16, ceil_div};
 use crate::tensor::{QuantTensor, Tensor, check};
-
-const OP: &str = "moe layer";
 
 /// The shape of an MoE layer; DeepSeek-V3's names are in parentheses.
 ///

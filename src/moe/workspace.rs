@@ -1,5 +1,6 @@
 //! Memory that a layer keeps from step to step.
 
+use super::Fusion;
 use super::buffer::EpBuffer;
 use super::dispatch::{TokensMut, TokensRef};
 use super::ep_config::{EpSizes, RecvLayout, WireFormat};
@@ -43,7 +44,7 @@ impl<B: Backend> TokenTensor<B> {
 
 /// Intermediates of one feed-forward block.
 pub(crate) struct FfnMemory<B: Backend> {
-    /// BF16 `[num_rows, 2 * width]`.
+    /// BF16 `[num_rows, 2 * width]`; no rows where the activation is always fused.
     pub gate_up: Tensor<B, bf16, 2>,
     /// `[num_rows, width]`.
     pub activated: TokenTensor<B>,
@@ -56,11 +57,12 @@ impl<B: Backend> FfnMemory<B> {
         backend: &B,
         format: WireFormat,
         num_rows: usize,
-        width: usize,
-        hidden: usize,
+        [width, hidden]: [usize; 2],
+        fusion: Fusion,
     ) -> Result<Self> {
+        let num_gate_up_rows = if fusion == Fusion::On { 0 } else { num_rows };
         Ok(Self {
-            gate_up: Tensor::zeros(backend, [num_rows, 2 * width])?,
+            gate_up: Tensor::zeros(backend, [num_gate_up_rows, 2 * width])?,
             activated: TokenTensor::zeros(backend, format, [num_rows, width])?,
             y: Tensor::zeros(backend, [num_rows, hidden])?,
         })
@@ -76,6 +78,7 @@ pub(crate) struct RowMemory<B: Backend> {
     format: WireFormat,
     width: usize,
     hidden: usize,
+    fusion: Fusion,
 }
 
 impl<B: Backend> RowMemory<B> {
@@ -83,17 +86,18 @@ impl<B: Backend> RowMemory<B> {
         backend: &B,
         format: WireFormat,
         num_rows: usize,
-        width: usize,
-        hidden: usize,
+        [width, hidden]: [usize; 2],
+        fusion: Fusion,
     ) -> Result<Self> {
         Ok(Self {
             x: TokenTensor::zeros(backend, format, [num_rows, hidden])?,
-            ffn: FfnMemory::zeros(backend, format, num_rows, width, hidden)?,
+            ffn: FfnMemory::zeros(backend, format, num_rows, [width, hidden], fusion)?,
             num_rows,
             capacity: num_rows,
             format,
             width,
             hidden,
+            fusion,
         })
     }
 
@@ -112,8 +116,9 @@ impl<B: Backend> RowMemory<B> {
             // An eighth more, so that small changes of load do not allocate again. The old memory
             // goes first: both together need not fit.
             let capacity = num_rows + num_rows / 8;
-            *self = Self::zeros(backend, self.format, 0, self.width, self.hidden)?;
-            *self = Self::zeros(backend, self.format, capacity, self.width, self.hidden)?;
+            let (widths, fusion) = ([self.width, self.hidden], self.fusion);
+            *self = Self::zeros(backend, self.format, 0, widths, fusion)?;
+            *self = Self::zeros(backend, self.format, capacity, widths, fusion)?;
         }
         self.num_rows = num_rows;
         Ok(())
@@ -128,7 +133,7 @@ impl<B: Backend> RowMemory<B> {
 /// use moekit::moe::gate::{GateConfig, Scoring};
 /// use moekit::moe::quant::ScaleFormat;
 /// use moekit::moe::weights::MoeConfig;
-/// use moekit::moe::{LayerOptions, RecvLayout, Reduce, WireFormat};
+/// use moekit::moe::{Fusion, LayerOptions, RecvLayout, Reduce, WireFormat};
 ///
 /// let v3 = MoeConfig {
 ///     hidden: 7168,
@@ -150,6 +155,7 @@ impl<B: Backend> RowMemory<B> {
 ///     layout: RecvLayout::Exact { expert_alignment: 128 },
 ///     reduce: Reduce::BySlot,
 ///     scale_format: ScaleFormat::Fp32,
+///     fusion: Fusion::Off,
 /// };
 /// let sizes = v3.layer_sizes(&options, WireFormat::Fp8, 256, [8, 8])?;
 /// let row_bytes = (7168 + 4 * 56) + 2 * 2 * 2048 + (2048 + 4 * 16) + 2 * 7168;
@@ -200,7 +206,7 @@ impl MoeConfig {
         };
         let shared_bytes = match self.shared_intermediate_hidden() {
             0 => 0,
-            width => ffn_bytes(wire, width, self.hidden),
+            width => ffn_bytes(wire, width, self.hidden, Fusion::Off),
         };
         let load_bytes = num_physical_experts / num_ranks.max(1) * size_of::<i32>();
         Ok(LayerSizes {
@@ -208,14 +214,15 @@ impl MoeConfig {
             token_bytes: num_tokens * (logit_bytes + slot_bytes + quantized_bytes + shared_bytes)
                 + load_bytes,
             row_bytes: wire.row_bytes(self.hidden)
-                + ffn_bytes(wire, self.intermediate_hidden, self.hidden),
+                + ffn_bytes(wire, self.intermediate_hidden, self.hidden, options.fusion),
         })
     }
 }
 
 /// Bytes of a row of a feed-forward block's intermediates, as in [`FfnMemory`].
-fn ffn_bytes(wire: WireFormat, width: usize, hidden: usize) -> usize {
-    (2 * width + hidden) * size_of::<bf16>() + wire.row_bytes(width)
+fn ffn_bytes(wire: WireFormat, width: usize, hidden: usize, fusion: Fusion) -> usize {
+    let num_gate_up = if fusion == Fusion::On { 0 } else { 2 * width };
+    (num_gate_up + hidden) * size_of::<bf16>() + wire.row_bytes(width)
 }
 
 /// All memory of a layer but its weights and its [`EpBuffer`].
@@ -261,9 +268,12 @@ impl<B: Backend> Workspace<B> {
             shared: weights
                 .shared
                 .as_ref()
-                .map(|_| FfnMemory::zeros(backend, format, num_tokens, shared_width, hidden))
+                .map(|_| {
+                    let widths = [shared_width, hidden];
+                    FfnMemory::zeros(backend, format, num_tokens, widths, Fusion::Off)
+                })
                 .transpose()?,
-            rows: RowMemory::zeros(backend, format, num_rows, width, hidden)?,
+            rows: RowMemory::zeros(backend, format, num_rows, [width, hidden], options.fusion)?,
         })
     }
 }
@@ -345,11 +355,16 @@ mod tests {
             for num_shared_experts in [0, 2] {
                 let config = config(num_shared_experts);
                 let weights = weights(&cpu, &config, format).expect("weights");
+                let fusion = match num_shared_experts {
+                    0 => Fusion::On,
+                    _ => Fusion::Off,
+                };
                 let options = LayerOptions {
                     num_max_tokens_per_rank: 10,
                     layout: RecvLayout::Masked { max_m: Some(7) },
                     reduce: Reduce::BySlot,
                     scale_format: ScaleFormat::Fp32,
+                    fusion,
                 };
                 let world = World::threads(1).expect("a world").remove(0);
                 let ep = options.ep_config(&config, format, 8);

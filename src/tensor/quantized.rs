@@ -94,6 +94,20 @@ pub struct QuantMut<'a, B, const R: usize> {
     pub scales: TensorMut<'a, B, f32, R>,
 }
 
+impl<'a, B> QuantMut<'a, B, 2> {
+    /// Views `[num_groups * m, k]`, quantised per row, as `[num_groups, m, k]`.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Alignment`] unless the number of rows is a multiple of `num_groups`.
+    pub fn split_rows(self, num_groups: usize) -> Result<QuantMut<'a, B, 3>> {
+        Ok(QuantMut {
+            values: self.values.split_rows(num_groups)?,
+            scales: self.scales.split_rows(num_groups)?,
+        })
+    }
+}
+
 /// Owned E4M3 values with their scales.
 #[derive(Debug)]
 pub struct QuantTensor<B: Backend, const R: usize> {

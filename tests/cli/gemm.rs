@@ -43,6 +43,25 @@ fn explain_as_text_says_why() {
 }
 
 #[test]
+fn explain_tells_whether_the_activation_pays_in_the_product() {
+    let product =
+        ["gemm", "--explain", "64", "4096", "7168", "--layout", "masked", "--groups", "32"];
+    let explain = [&product[..], &["--out", "swiglu-fp8", "--device", "h200"]].concat();
+    let report = json(&explain);
+    assert_eq!(report["shape"]["out"], "swiglu-fp8");
+    assert_eq!(report["config"]["block_n"], 256);
+    assert_eq!(report["fusion"]["fused_us"], report["estimate"]["time_us"]);
+    let text = String::from_utf8(moekit(&explain).stdout).expect("UTF-8");
+    assert!(text.contains("two stages") && text.contains("one pays"), "{text}");
+    assert!(json(&product)["fusion"].is_null());
+    let dense = ["gemm", "--explain", "64", "4096", "7168", "--out", "swiglu-fp8"];
+    assert_refused(&dense, 2, &["--out swiglu-fp8", "contiguous"]);
+    let odd =
+        ["gemm", "--explain", "64", "4000", "7168", "--layout", "masked", "--out", "swiglu-fp8"];
+    assert_refused(&odd, 2, &["a multiple of 256"]);
+}
+
+#[test]
 fn k_is_cut_on_request_alone() {
     let explain = ["gemm", "--explain", "16", "2112", "7168"];
     assert_eq!(json(&explain)["config"]["split_k"], 1);

@@ -6,7 +6,7 @@ use moekit::comm::World;
 use moekit::moe::gate::{GateConfig, Scoring};
 use moekit::moe::quant::ScaleFormat;
 use moekit::moe::weights::{ExpertMatrices, ExpertWeights, MoeConfig, MoeWeights};
-use moekit::moe::{ExpertMap, LayerOptions, MoeLayer, RecvLayout, Reduce};
+use moekit::moe::{ExpertMap, Fusion, LayerOptions, MoeLayer, RecvLayout, Reduce};
 use moekit::num::{E4M3, bf16, ceil_div};
 use moekit::tensor::{QuantTensor, Tensor};
 use moekit::{Backend, Result};
@@ -18,13 +18,15 @@ use moekit_testkit::rng::Rng;
 pub const NUM_TOKENS: usize = 24;
 pub const HIDDEN: usize = 272;
 pub const INTERMEDIATE: usize = 144;
+/// Of the other model, whose experts' first product can take its activation along.
+pub const WHOLE_INTERMEDIATE: usize = 256;
 /// Divisible by every number of ranks that tests use.
 pub const NUM_EXPERTS: usize = 24;
 
-pub fn config() -> MoeConfig {
+pub fn config(intermediate_hidden: usize) -> MoeConfig {
     MoeConfig {
         hidden: HIDDEN,
-        intermediate_hidden: INTERMEDIATE,
+        intermediate_hidden,
         num_shared_experts: 1,
         swiglu_limit: Some(7.0),
         gate: GateConfig {
@@ -49,18 +51,24 @@ pub struct Model {
 
 /// The model, made once.
 pub fn model() -> &'static Model {
-    static MODEL: LazyLock<Model> = LazyLock::new(make_model);
+    static MODEL: LazyLock<Model> = LazyLock::new(|| make_model(INTERMEDIATE));
     &MODEL
 }
 
-fn make_model() -> Model {
+/// The other model, made once.
+fn whole_model() -> &'static Model {
+    static MODEL: LazyLock<Model> = LazyLock::new(|| make_model(WHOLE_INTERMEDIATE));
+    &MODEL
+}
+
+fn make_model(intermediate_hidden: usize) -> Model {
     let rng = &mut Rng::new(0x5eed);
     let mut matrix = |shape: [usize; 2]| {
         quant::per_block(&inputs::weights(rng, shape), shape, quant::ScaleFormat::F32)
     };
     let mut expert = || oracle::Expert {
-        gate_up: matrix([2 * INTERMEDIATE, HIDDEN]),
-        down: matrix([HIDDEN, INTERMEDIATE]),
+        gate_up: matrix([2 * intermediate_hidden, HIDDEN]),
+        down: matrix([HIDDEN, intermediate_hidden]),
     };
     let layer = oracle::Layer {
         experts: (0..NUM_EXPERTS).map(|_| expert()).collect(),
@@ -132,6 +140,9 @@ pub struct Run {
     pub physical_to_logical: Vec<i32>,
     /// Tokens of each rank, in order; they add up to `NUM_TOKENS`.
     pub share: Vec<usize>,
+    /// `INTERMEDIATE` or `WHOLE_INTERMEDIATE`.
+    pub intermediate_hidden: usize,
+    pub fusion: Fusion,
 }
 
 impl Run {
@@ -143,12 +154,17 @@ impl Run {
             format: Format::Fp8,
             physical_to_logical: (0..NUM_EXPERTS as i32).collect(),
             share: vec![NUM_TOKENS / num_ranks; num_ranks],
+            intermediate_hidden: INTERMEDIATE,
+            fusion: Fusion::Off,
         }
     }
 
     /// Runs two steps on one rank; returns its share of the last output.
     pub fn rank<B: Backend>(&self, backend: &B, world: &World) -> Result<Vec<bf16>> {
-        let model = model();
+        let model = match self.intermediate_hidden {
+            WHOLE_INTERMEDIATE => whole_model(),
+            _ => model(),
+        };
         let rank_idx = world.rank_idx();
         let num_local = self.physical_to_logical.len() / self.num_ranks;
         let local: Vec<&oracle::Expert> = self.physical_to_logical[rank_idx * num_local..]
@@ -169,9 +185,11 @@ impl Run {
             layout: self.layout,
             reduce: Reduce::BySlot,
             scale_format: ScaleFormat::Fp32,
+            fusion: self.fusion,
         };
         let stream = backend.stream()?;
-        let mut layer = MoeLayer::new(backend, world, config(), weights, map, options)?;
+        let mut layer =
+            MoeLayer::new(backend, world, config(self.intermediate_hidden), weights, map, options)?;
         let first: usize = self.share[..rank_idx].iter().sum();
         let n = self.share[rank_idx];
         let x = Tensor::from_host(backend, &model.x[first * HIDDEN..][..n * HIDDEN], [n, HIDDEN])?;

@@ -56,6 +56,14 @@ impl Rows {
         let counts = sizes.iter().map(|&size| size as i32).collect();
         Self { grouped_layout, expert_offsets, counts }
     }
+
+    /// The form by offsets: where groups start, and their rows.
+    pub fn offsets<B: Backend>(&self, backend: &B) -> (Tensor<B, i32, 1>, Tensor<B, i32, 1>) {
+        let num_groups = self.counts.len();
+        let offsets = Tensor::from_host(backend, &self.expert_offsets, [num_groups + 1]);
+        let counts = Tensor::from_host(backend, &self.counts, [num_groups]);
+        (offsets.expect("offsets"), counts.expect("counts"))
+    }
 }
 
 /// Operands of a product of groups in one matrix.
@@ -107,9 +115,7 @@ fn groups_of_every_pattern_agree_with_f64<B: Backend>(backend: &B) {
         }
         let operands = Operands { a: fp8_rows(backend, &a), b: fp8_stack(backend, &b), m, n };
         let layout = Tensor::from_host(backend, &rows.grouped_layout, [m]).expect("rows");
-        let offsets = Tensor::from_host(backend, &rows.expert_offsets, [sizes.len() + 1]);
-        let counts = Tensor::from_host(backend, &rows.counts, [sizes.len()]).expect("counts");
-        let offsets = offsets.expect("offsets");
+        let (offsets, counts) = rows.offsets(backend);
         let per_row = GroupRows::PerRow(layout.view());
         let by_offsets = GroupRows::Offsets {
             expert_offsets: offsets.view(),

@@ -11,8 +11,10 @@ mod dispatch_edges;
 mod gate;
 mod gemm;
 mod gemm_bf16;
+#[path = "../common/gemm_configs.rs"]
 mod gemm_configs;
 mod gemm_groups;
+mod gemm_swiglu;
 mod json;
 mod layer;
 #[path = "../common/moe_model.rs"]
@@ -31,6 +33,7 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Failed, Trial};
 use moekit::backend::SimdLevel;
 use moekit::backend::cuda::Cuda;
+use moekit::backend::cuda::heuristics::GemmConfig;
 use moekit::gemm::GemmFormat;
 use moekit::{Backend, Cpu};
 
@@ -47,6 +50,7 @@ fn stages<B: Backend>() -> Vec<(&'static str, Vec<Case<B>>)> {
         ("quant", [quant::cases(), quant_layout::cases()].concat()),
         ("swiglu", swiglu::cases()),
         ("gemm", [gemm::cases(), gemm_groups::cases(), gemm_bf16::cases()].concat()),
+        ("gemm_swiglu", gemm_swiglu::cases()),
         ("layer", layer::cases()),
     ]
 }
@@ -117,19 +121,42 @@ fn cpu_cases(options: &Options) -> Vec<NamedCase> {
 /// The CUDA backend on whatever the driver drives, and its products once more with every compiled kernel.
 fn cuda_cases(cuda: &Cuda, options: &Options) -> Vec<NamedCase> {
     let mut cases = named_cases(&options.backend, cuda, options);
-    for format in [GemmFormat::Fp8, GemmFormat::Bf16] {
-        for (name, config) in gemm_configs::all(format) {
+    let with_configs = |configs: Vec<(String, GemmConfig)>, names: &'static [&str]| {
+        let all = configs.into_iter().flat_map(move |(name, config)| {
             let prefix = format!("{}-{name}", options.backend);
-            let with_config = named_cases(&prefix, &cuda.with_gemm_config(config), options);
-            let is_for_all = |case: &NamedCase| {
-                gemm_configs::cases(format).iter().any(|name| case.name.ends_with(name))
-            };
-            cases.extend(with_config.into_iter().filter(is_for_all));
-        }
+            let config = GemmConfig { num_sms: NUM_CTAS, ..config };
+            named_cases(&prefix, &cuda.with_gemm_config(config), options)
+        });
+        all.filter(|case| names.iter().any(|name| case.name.ends_with(name)))
+    };
+    for (format, names) in [(GemmFormat::Fp8, FP8_CASES), (GemmFormat::Bf16, BF16_CASES)] {
+        cases.extend(with_configs(gemm_configs::all(format), names));
     }
-
+    cases.extend(with_configs(gemm_configs::all_swiglu(), SWIGLU_CASES));
     cases
 }
+
+/// The cases that meet every part of an FP8 product's kernel.
+const FP8_CASES: &[&str] = &[
+    "fp8_products_of_every_shape_agree_with_f64",
+    "::groups_of_every_pattern_agree_with_f64",
+    "masked_groups_of_every_size_agree_with_f64",
+    "a_row_has_the_same_bits_in_every_layout",
+];
+/// Of a BF16 product's.
+const BF16_CASES: &[&str] = &[
+    "bf16_products_of_every_shape_agree_with_f64",
+    "bf16_groups_of_every_pattern_agree_with_f64",
+    "masked_rows_beyond_the_count_are_left_alone",
+    "a_bf16_row_has_the_same_bits_in_any_company",
+];
+/// Of an FP8 product's that activates.
+const SWIGLU_CASES: &[&str] = &[
+    "activated_groups_have_the_bits_of_the_two_stages",
+    "activated_masked_groups_have_the_bits_of_the_two_stages",
+];
+/// CTAs of products that are run with every kernel: so few that each takes block after block.
+const NUM_CTAS: usize = 4;
 
 fn named_cases<B: Backend>(prefix: &str, backend: &B, options: &Options) -> Vec<NamedCase> {
     let mut named = Vec::new();

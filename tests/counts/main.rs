@@ -1,6 +1,9 @@
 //! Gates on what the kernels move, counted by the virtual GPU: bytes, sectors, bank conflicts. Without
 //! it they are left out, and say so.
 
+mod gemm;
+#[path = "../common/gemm_configs.rs"]
+mod gemm_configs;
 #[path = "../common/vgpu_counts.rs"]
 mod vgpu_counts;
 
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
     let trials = vec![
         case("quantisation_reads_and_writes_every_byte_once", quantisation_moves_bytes_once),
         case("counts_are_the_same_in_every_run", counts_repeat),
+        case("products_move_what_their_blocks_need", gemm::products_move_what_their_blocks_need),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -37,7 +37,10 @@ fn read(cuda: &Cuda, buffer: &impl Buffer, at: usize) -> Result<[u8; 8]> {
 }
 
 pub fn devices_share(cuda: &Cuda) -> Result<(), Failed> {
-    let other = Cuda::new(1)?;
+    let Ok(other) = Cuda::new(1) else {
+        println!("left out: there is one device");
+        return Ok(());
+    };
     assert!(cuda.can_access_peer(&other)? && other.can_access_peer(cuda)?);
     assert!(!cuda.can_access_peer(cuda)?, "a device is no peer of its own");
     for _ in 0..2 {
@@ -70,7 +73,13 @@ fn exchange(cuda: &Cuda, kind: HandleKind) -> Result<(), Failed> {
         assert!(matches!(refused, Error::Unavailable { .. }), "{refused}");
         return Ok(());
     }
-    let mut first = cuda.alloc_shared(NUM_BYTES, kind)?;
+    let mut first = match cuda.alloc_shared(NUM_BYTES, kind) {
+        Err(Error::Unavailable { reason, .. }) if kind == HandleKind::Fabric => {
+            println!("left out: {reason}");
+            return Ok(());
+        }
+        other => other?,
+    };
     write(cuda, &mut first, 0, QUESTION)?;
     let handle = first.export()?;
     let again = cuda.import_shared(&handle, NUM_BYTES)?;

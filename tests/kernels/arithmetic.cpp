@@ -86,6 +86,10 @@ extern "C" size_t mk_gemm_fp8_tiles(unsigned* out) {
     return describe_all<kernels::kFp8Tiles>(out, std::make_index_sequence<std::size(kernels::kFp8Tiles)>());
 }
 
+extern "C" size_t mk_gemm_swiglu_tiles(unsigned* out) {
+    return describe_all<kernels::kGatedTiles>(out, std::make_index_sequence<std::size(kernels::kGatedTiles)>());
+}
+
 extern "C" size_t mk_gemm_bf16_tiles(unsigned* out) {
     return describe_all<kernels::kBf16Tiles>(out, std::make_index_sequence<std::size(kernels::kBf16Tiles)>());
 }

@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 
 use libloading::{Library, Symbol};
 use libtest_mimic::{Failed, Trial};
-use moekit::backend::cuda::heuristics::{GemmTile, Smem, tiles};
-use moekit::gemm::{GemmFormat, GemmKind, GemmShape};
+use moekit::backend::cuda::heuristics::{GemmTile, Smem, tiles_of};
+use moekit::gemm::{GemmFormat, GemmKind, GemmOutFormat, GemmShape};
 use moekit::moe::Rows;
 use moekit::moe::quant::{QuantizeArgs, ScaleFormat};
 use moekit::moe::swiglu::{SwigluArgs, SwigluInput};
@@ -285,25 +285,30 @@ fn keys_ascend() -> Result<(), Failed> {
 }
 
 fn compare_tiles() -> Result<(), Failed> {
-    compare_tiles_in(GemmFormat::Fp8, "mk_gemm_fp8_tiles")?;
-    compare_tiles_in(GemmFormat::Bf16, "mk_gemm_bf16_tiles")
+    let dense = GemmShape::new(GemmKind::Dense, 1, 1, 128);
+    let swiglu = GemmShape {
+        out: GemmOutFormat::SwigluFp8,
+        ..GemmShape::new(GemmKind::Contiguous, 1, 256, 128)
+    };
+    compare_tiles_of(&dense, "mk_gemm_fp8_tiles")?;
+    compare_tiles_of(&GemmShape { format: GemmFormat::Bf16, ..dense }, "mk_gemm_bf16_tiles")?;
+    compare_tiles_of(&swiglu, "mk_gemm_swiglu_tiles")
 }
 
-fn compare_tiles_in(format: GemmFormat, name: &str) -> Result<(), Failed> {
+fn compare_tiles_of(shape: &GemmShape, name: &str) -> Result<(), Failed> {
     // SAFETY: the type is that in `arithmetic.cpp`.
     let describe = unsafe { function::<unsafe extern "C" fn(*mut u32) -> usize>(name)? };
     let mut numbers = [[0u32; 6]; 64];
     // SAFETY: there is room for 64 tiles.
     let len = unsafe { describe(numbers.as_mut_ptr().cast()) };
-    let shape = GemmShape { format, ..GemmShape::new(GemmKind::Dense, 1, 1, 128) };
     let here = |tile: &GemmTile| {
-        let smem = Smem::new(tile, &shape);
+        let smem = Smem::new(tile, shape);
         let (fixed, stage) = (smem.bytes(0), smem.bytes(1) - smem.bytes(0));
         let extents = [tile.block_m, tile.block_n, tile.num_math_warpgroups()];
         let [m, n, num_math] = extents.map(|it| it as u32);
         [m, n, num_math, u32::from(tile.swap_ab), stage as u32, fixed as u32]
     };
-    let mut here: Vec<_> = tiles(GemmKind::Dense, format).iter().map(here).collect();
+    let mut here: Vec<_> = tiles_of(shape).iter().map(here).collect();
     let there = &mut numbers[..len];
     here.sort_unstable();
     there.sort_unstable();

@@ -54,19 +54,24 @@ MK_DEVICE void multiply_blocks(const abi::GemmParams& p, uint32_t smem) {
         cuda::ptx::cp_async_bulk_wait_group_read(cuda::ptx::n32_t<0>{});
 }
 
+// Makes the ring's barriers; one thread calls, and the cluster waits for it.
+template <layout::GemmTile kTile>
+MK_DEVICE void init_ring(const abi::GemmParams& p, uint32_t smem) {
+    const uint32_t num_releases = 4 * kTile.num_math_warpgroups * ptx::cluster_nctarank();
+    for (GemmRing<kTile> ring = {smem, p.num_stages}; ring.parity == 0; ring.advance()) {
+        cuda::ptx::mbarrier_init(shared_barrier(ring.full()), uint32_t{kFullArrivals<kTile>});
+        cuda::ptx::mbarrier_init(shared_barrier(ring.empty()), num_releases);
+    }
+    cuda::ptx::fence_mbarrier_init(cuda::ptx::sem_release, cuda::ptx::scope_cluster);
+}
+
 template <layout::GemmTile kTile, typename Scheduler>
 MK_DEVICE void gemm(const abi::GemmParams& p) {
     extern __shared__ __align__(1024) uint8_t smem_bytes[];
     const uint32_t smem = ptx::shared_address(smem_bytes);
 
-    if (threadIdx.x == 0) {
-        const uint32_t num_releases = 4 * kTile.num_math_warpgroups * ptx::cluster_nctarank();
-        for (GemmRing<kTile> ring = {smem, p.num_stages}; ring.parity == 0; ring.advance()) {
-            cuda::ptx::mbarrier_init(shared_barrier(ring.full()), uint32_t{kFullArrivals<kTile>});
-            cuda::ptx::mbarrier_init(shared_barrier(ring.empty()), num_releases);
-        }
-        cuda::ptx::fence_mbarrier_init(cuda::ptx::sem_release, cuda::ptx::scope_cluster);
-    }
+    if (threadIdx.x == 0)
+        init_ring<kTile>(p, smem);
     ptx::cluster_sync();
     ptx::griddepcontrol_wait();
 

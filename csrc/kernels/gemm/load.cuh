@@ -55,8 +55,11 @@ MK_DEVICE void load_tiles(const abi::GemmParams& p, uint32_t smem) {
                                                      Smem::kABytes + Smem::kBBytes);
                 load_tile<kTile.block_m>(p.a, ring.data() + Smem::kA, ring.full(), k, block.row, block.a_group,
                                          shares_a, cta_rank);
-                load_tile<kTile.block_n>(p.b, ring.data() + Smem::kB, ring.full(), k, block.column, block.group,
+                load_tile<kTile.out_n()>(p.b, ring.data() + Smem::kB, ring.full(), k, block.column, block.group,
                                          shares_b, cta_rank);
+                if constexpr (kTile.is_gated)
+                    load_tile<kTile.out_n()>(p.b, ring.data() + Smem::kB + Smem::kBBytes / 2, ring.full(), k,
+                                             p.n + block.column, block.group, shares_b, cta_rank);
             }
         }
         __syncwarp();
@@ -106,9 +109,10 @@ struct BlockScaleSource {
     uint64_t block_stride;
 
     MK_DEVICE BlockScaleSource(const abi::GemmParams& p, const sched::Block& block) {
-        const uint32_t column = block.column + common::lane_idx() * Smem::kScaleColumns;
+        const uint32_t step = kTile.is_gated ? p.n : Smem::kScaleColumns;
+        const uint32_t column = block.column + common::lane_idx() * step;
         data = p.b_scales.data + block.group * p.b_scales.group_stride + column / 128 * p.b_scales.row_stride;
-        is_valid = column < p.n;
+        is_valid = (kTile.is_gated ? block.column : column) < p.n;
         block_stride = p.b_scales.block_stride;
     }
 

@@ -22,6 +22,18 @@ constexpr layout::GemmTile kSwappedM64N128 = {64, 128, 2, true};
 constexpr layout::GemmTile kKGroupedM128N64 = {128, 64, 2, false, true};
 constexpr layout::GemmTile kKGroupedM128N128 = {128, 128, 2, false, true};
 
+// Gate and up-projection: 128 columns of each.
+MK_HOST_DEVICE constexpr layout::GemmTile gated(uint32_t block_m, bool swaps_operands) {
+    return {block_m, 256, 2, swaps_operands, false, layout::GemmFormat::kE4m3, true};
+}
+
+constexpr layout::GemmTile kGatedM128 = gated(128, false);
+constexpr layout::GemmTile kGatedSwappedM16 = gated(16, true);
+constexpr layout::GemmTile kGatedSwappedM32 = gated(32, true);
+constexpr layout::GemmTile kGatedSwappedM64 = gated(64, true);
+
+constexpr layout::GemmTile kGatedTiles[] = {kGatedM128, kGatedSwappedM16, kGatedSwappedM32, kGatedSwappedM64};
+
 MK_HOST_DEVICE constexpr layout::GemmTile in_bf16(layout::GemmTile tile) {
     tile.format = layout::GemmFormat::kBf16;
     return tile;

@@ -23,7 +23,10 @@ use std::time::{Duration, Instant};
 use super::Backend;
 use crate::comm::{SymmetricBuffer, World};
 use crate::error::{Error, Result};
-use crate::gemm::{GemmArgs, GroupedGemmArgs, KGroupedGemmArgs, MaskedGemmArgs};
+use crate::gemm::{
+    GemmArgs, GemmShape, GroupedGemmArgs, GroupedSwigluArgs, KGroupedGemmArgs, MaskedGemmArgs,
+    MaskedSwigluArgs,
+};
 use crate::moe::Activation;
 use crate::moe::combine::{CombineRecvArgs, CombineSendArgs};
 use crate::moe::dispatch::{DispatchGatherArgs, DispatchRecvArgs, DispatchSendArgs};
@@ -161,6 +164,27 @@ impl Backend for Cpu {
     ) -> Result<()> {
         self.masked(stream, args);
         Ok(())
+    }
+
+    fn m_grouped_gemm_swiglu_contiguous(
+        &self,
+        stream: &CpuStream,
+        args: GroupedSwigluArgs<'_, Self>,
+    ) -> Result<()> {
+        self.swiglu_contiguous(stream, args)
+    }
+
+    fn m_grouped_gemm_swiglu_masked(
+        &self,
+        stream: &CpuStream,
+        args: MaskedSwigluArgs<'_, Self>,
+    ) -> Result<()> {
+        self.swiglu_masked(stream, args)
+    }
+
+    // It is the two stages.
+    fn swiglu_fusion_pays(&self, _: &GemmShape) -> bool {
+        false
     }
 
     fn k_grouped_gemm_nt_contiguous(

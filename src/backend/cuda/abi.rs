@@ -369,6 +369,36 @@ const _: () = {
     ["Offset of field: GemmParams::reserved"]
         [::core::mem::offset_of!(GemmParams, reserved) - 556usize];
 };
+#[doc = " kernels/gemm/swiglu_gemm.cuh"]
+#[repr(C)]
+#[repr(align(64))]
+#[derive(Debug, Copy, Clone)]
+pub struct GemmSwigluParams {
+    #[doc = " B has 2 * n rows in each group: gate, then up; `d`, `out` and `kind` are not used"]
+    pub product: GemmParams,
+    #[doc = " [num_a_groups, m, n], n % 128 == 0"]
+    pub act: QuantOut,
+    #[doc = " FP32 [num_a_groups * m]; null = 1"]
+    pub row_weights: *const f32,
+    #[doc = " at least 0; infinity = none"]
+    pub limit: f32,
+    pub reserved: [u32; 11usize],
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of GemmSwigluParams"][::core::mem::size_of::<GemmSwigluParams>() - 704usize];
+    ["Alignment of GemmSwigluParams"][::core::mem::align_of::<GemmSwigluParams>() - 64usize];
+    ["Offset of field: GemmSwigluParams::product"]
+        [::core::mem::offset_of!(GemmSwigluParams, product) - 0usize];
+    ["Offset of field: GemmSwigluParams::act"]
+        [::core::mem::offset_of!(GemmSwigluParams, act) - 576usize];
+    ["Offset of field: GemmSwigluParams::row_weights"]
+        [::core::mem::offset_of!(GemmSwigluParams, row_weights) - 648usize];
+    ["Offset of field: GemmSwigluParams::limit"]
+        [::core::mem::offset_of!(GemmSwigluParams, limit) - 656usize];
+    ["Offset of field: GemmSwigluParams::reserved"]
+        [::core::mem::offset_of!(GemmSwigluParams, reserved) - 660usize];
+};
 #[repr(u32)]
 #[derive(Debug, Copy, Clone, Hash, PartialEq, Eq)]
 pub enum RowLayout {

@@ -2,17 +2,18 @@
 
 mod choices;
 mod operands;
+mod swiglu;
 
-use super::abi::{ClusterShares, GemmParams, RowsKind, RowsParams, TensorMap};
+use super::abi::{ClusterShares, GemmOut, GemmParams, RowsKind, RowsParams, StackOut, TensorMap};
 use super::driver::Launch;
-use super::heuristics::{ChooseOptions, Cluster, GemmConfig, MAX_STAGES, Smem, choose, tiles};
+use super::heuristics::{ChooseOptions, Cluster, GemmConfig, MAX_STAGES, Smem, choose, tiles_of};
 use super::params::to_u32;
 use super::{Cuda, CudaStream};
 use crate::cost::DeviceSpec;
 use crate::error::{Error, Result};
 use crate::gemm::{
-    GemmArgs, GemmFormat, GemmKind, GemmShape, GroupRows, GroupedGemmArgs, KGroupedGemmArgs,
-    KGroupedOperands, MaskedGemmArgs, Operands,
+    GemmArgs, GemmFormat, GemmKind, GemmOutFormat, GemmShape, GroupRows, GroupedGemmArgs,
+    KGroupedGemmArgs, KGroupedOperands, MaskedGemmArgs, MaskedRows, Operands,
 };
 use crate::moe::quant::GRAN_K;
 use crate::num::{bf16, ceil_div};
@@ -20,9 +21,22 @@ use crate::tensor::{Element, Layout, QuantRef, TensorRef};
 pub use choices::Choices;
 use operands::{Operand, Output};
 
+pub use swiglu::{
+    contiguous as swiglu_contiguous, fusion_pays as swiglu_fusion_pays, masked as swiglu_masked,
+};
+
 /// Blocks along M that are walked together: with as many along N, of the CTAs that run at once, they take the fewest
 /// rows of A and B from memory.
 const BAND_WIDTH: usize = 12;
+
+/// The result of a kernel that stores elsewhere.
+const NOWHERE: StackOut = StackOut {
+    data: std::ptr::null_mut(),
+    group_stride: 0,
+    row_stride: 0,
+    is_aligned: 0,
+    reserved: 0,
+};
 
 const DENSE: &str = "gemm_nt";
 const CONTIGUOUS: &str = "m_grouped_gemm_nt_contiguous";
@@ -46,17 +60,7 @@ pub fn dense(cuda: &Cuda, stream: &CudaStream, args: GemmArgs<'_, Cuda>) -> Resu
 
 pub fn contiguous(cuda: &Cuda, stream: &CudaStream, args: GroupedGemmArgs<'_, Cuda>) -> Result<()> {
     let GroupedGemmArgs { operands, rows, mut out } = args;
-    let rows = match rows {
-        GroupRows::PerRow(grouped_layout) => {
-            RowsParams { values: grouped_layout.as_ptr(), kind: RowsKind::PerRow, ..all_rows() }
-        }
-        GroupRows::Offsets { expert_offsets, num_recv_tokens_per_expert: num_recv } => RowsParams {
-            values: expert_offsets.as_ptr(),
-            num_recv_tokens_per_expert: num_recv.as_ptr(),
-            kind: RowsKind::Offsets,
-            num_experts: to_u32(CONTIGUOUS, "b", num_recv.shape()[0])?,
-        },
-    };
+    let rows = contiguous_rows(CONTIGUOUS, rows)?;
     let [a, b] = match operands {
         Operands::Fp8 { a, b } => scaled(a.split_rows(1)?, b),
         Operands::Bf16 { a, b } => unscaled(a.split_rows(1)?, b),
@@ -73,8 +77,7 @@ pub fn masked(cuda: &Cuda, stream: &CudaStream, args: MaskedGemmArgs<'_, Cuda>) 
         Operands::Fp8 { a, b } => scaled(a, b),
         Operands::Bf16 { a, b } => unscaled(a, b),
     };
-    let expected_m = rows.expected_m;
-    let rows = RowsParams { values: rows.masked_m.as_ptr(), kind: RowsKind::Masked, ..all_rows() };
+    let (rows, expected_m) = (masked_rows(&rows), rows.expected_m);
     let product = Product { op: MASKED, kind: GemmKind::Masked, a, b, rows, expected_m };
     product.launch(cuda, stream, Output::stack(&mut out))
 }
@@ -164,6 +167,29 @@ fn all_rows() -> RowsParams {
     }
 }
 
+fn contiguous_rows(op: &'static str, rows: GroupRows<'_, Cuda>) -> Result<RowsParams> {
+    Ok(match rows {
+        GroupRows::PerRow(grouped_layout) => {
+            RowsParams { values: grouped_layout.as_ptr(), kind: RowsKind::PerRow, ..all_rows() }
+        }
+        GroupRows::Offsets { expert_offsets, num_recv_tokens_per_expert: num_recv } => RowsParams {
+            values: expert_offsets.as_ptr(),
+            num_recv_tokens_per_expert: num_recv.as_ptr(),
+            kind: RowsKind::Offsets,
+            num_experts: to_u32(op, "b", num_recv.shape()[0])?,
+        },
+    })
+}
+
+fn masked_rows(rows: &MaskedRows<'_, Cuda>) -> RowsParams {
+    RowsParams { values: rows.masked_m.as_ptr(), kind: RowsKind::Masked, ..all_rows() }
+}
+
+/// What the choice of tile reckons with.
+fn device(cuda: &Cuda) -> DeviceSpec {
+    DeviceSpec { num_sms: cuda.num_sms(), ..DeviceSpec::H100_SXM }
+}
+
 /// A product in any layout of rows.
 struct Product<'a> {
     op: &'static str,
@@ -177,48 +203,60 @@ struct Product<'a> {
 
 impl Product<'_> {
     fn launch(&self, cuda: &Cuda, stream: &CudaStream, out: Output) -> Result<()> {
-        let config = self.config(cuda, &out)?;
+        let config = self.config(cuda, out.format())?;
+        let params = self.params(stream, &config, Some(out))?;
+        let format = match self.a.format() {
+            GemmFormat::Fp8 => "fp8",
+            GemmFormat::Bf16 => "bf16",
+        };
+        self.enqueue(cuda, stream, &config, format, &params)
+    }
+
+    /// Enqueues the kernel of what is computed in that layout; `params` is its struct.
+    fn enqueue<P: Copy>(
+        &self,
+        cuda: &Cuda,
+        stream: &CudaStream,
+        config: &GemmConfig,
+        what: &str,
+        params: &P,
+    ) -> Result<()> {
         let layout = match self.kind {
             GemmKind::Contiguous => "contiguous",
             GemmKind::Masked => "masked",
             GemmKind::Dense => "dense",
             GemmKind::KGrouped => "k_grouped",
         };
-        let format = match self.a.format() {
-            GemmFormat::Fp8 => "fp8",
-            GemmFormat::Bf16 => "bf16",
-        };
-        let name = format!("gemm_{format}_{layout}_{}", config.tile.name());
+        let name = format!("gemm_{what}_{layout}_{}", config.tile.name());
         let kernel = cuda.kernel(self.op, &name)?;
-        let params = self.params(stream, &config, out)?;
         let num_threads = 128 * (1 + config.num_math_warpgroups);
         let launch = Launch {
             shared_bytes: to_u32(self.op, "config", config.smem_bytes)?,
             cluster_len: config.cluster.num_ctas() as u32,
             overlaps_previous: true,
-            ..Launch::new(self.num_ctas(cuda, &config)?, to_u32(self.op, "config", num_threads)?)
+            ..Launch::new(self.num_ctas(cuda, config)?, to_u32(self.op, "config", num_threads)?)
         };
         // SAFETY: the arguments' type checked the extents against the tensors, which the caller keeps
         // until the stream has passed.
-        unsafe { launch.enqueue(self.op, &stream.driver, kernel, &params) }
+        unsafe { launch.enqueue(self.op, &stream.driver, kernel, params) }
     }
 
     /// The caller's, if there is such a tile for this product, else the one that is estimated to be fastest.
-    fn config(&self, cuda: &Cuda, out: &Output) -> Result<GemmConfig> {
+    fn config(&self, cuda: &Cuda, out: GemmOutFormat) -> Result<GemmConfig> {
         let (format, [num_groups, n, k]) = (self.a.format(), self.b.shape());
         let shape = GemmShape {
             num_groups: num_groups.max(1),
             format,
-            out: out.format(),
+            out,
             ..GemmShape::new(self.kind, self.expected_m.max(1), n.max(1), k.max(1))
         };
-        let has_tile =
-            |it: &GemmConfig| it.format == format && tiles(shape.kind, format).contains(&it.tile);
+        let has_tile = |it: &GemmConfig| it.format == format && tiles_of(&shape).contains(&it.tile);
         let Some(config) = cuda.gemm_config.filter(has_tile) else {
-            return cuda.gemm_choices().get(&shape, || {
-                let device = DeviceSpec { num_sms: cuda.num_sms(), ..DeviceSpec::H100_SXM };
-                Ok(choose(&shape, &device, &ChooseOptions::default())?.config)
-            });
+            let config = cuda.gemm_choices().get(&shape, || {
+                Ok(choose(&shape, &device(cuda), &ChooseOptions::default())?.config)
+            })?;
+            // The rows that there are may be more than those that were expected.
+            return Ok(GemmConfig { num_sms: cuda.num_sms(), ..config });
         };
         // The block below may be another group's, with other weights.
         if self.kind == GemmKind::Contiguous && config.cluster == Cluster::AlongM {
@@ -253,11 +291,17 @@ impl Product<'_> {
         let num_clusters = num_row_groups.saturating_mul(num_m).saturating_mul(num_n);
         to_u32(self.op, "d", num_clusters)?;
         let cluster_len = config.cluster.num_ctas();
-        let most = (cuda.num_sms() / cluster_len).max(1);
+        let most = (config.num_sms.min(cuda.num_sms()) / cluster_len).max(1);
         to_u32(self.op, "d", num_clusters.clamp(1, most) * cluster_len)
     }
 
-    fn params(&self, stream: &CudaStream, config: &GemmConfig, out: Output) -> Result<GemmParams> {
+    /// Without `out` the kernel stores elsewhere.
+    fn params(
+        &self,
+        stream: &CudaStream,
+        config: &GemmConfig,
+        out: Option<Output>,
+    ) -> Result<GemmParams> {
         let (op, tile) = (self.op, config.tile);
         let [num_groups, n, k] = self.b.shape();
         let [_, m, _] = self.a.shape();
@@ -267,14 +311,16 @@ impl Product<'_> {
             Cluster::AlongN => (ClusterShares::A, tile.block_m / 2, tile.block_n),
         };
         // A warpgroup stores all rows of a swapped tile, or 64 at a time.
-        let d = out.map(tile.block_m.min(64))?;
+        let d = out.map(|out| out.map(tile.block_m.min(64))).transpose()?.flatten();
+        // Gate and up lie apart.
+        let num_b_boxes = if out.is_some() { 1 } else { 2 };
         Ok(GemmParams {
             a: self.a.map(op, a_rows)?,
-            b: self.b.map(op, b_rows)?,
+            b: self.b.map(op, b_rows / num_b_boxes)?,
             d: d.unwrap_or(TensorMap { words: [0; 16] }),
             a_scales: self.a.scales(),
             b_scales: self.b.scales(),
-            out: out.params(),
+            out: out.map_or(NOWHERE, |out| out.params()),
             rows: self.rows,
             faults: stream.fault_sink(),
             m: to_u32(op, "a", m)?,
@@ -283,7 +329,7 @@ impl Product<'_> {
             num_groups: to_u32(op, "b", num_groups)?,
             num_stages: to_u32(op, "num_stages", config.num_stages)?,
             band_width: to_u32(op, "band_width", BAND_WIDTH)?,
-            kind: out.kind(),
+            kind: out.map_or(GemmOut::Bf16, |out| out.kind()),
             cluster_shares,
             stores_by_tma: u32::from(d.is_some()),
             reserved: [0; 5],

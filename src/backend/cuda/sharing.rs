@@ -22,7 +22,8 @@ impl Cuda {
     /// # Errors
     ///
     /// - [`Error::Value`](crate::Error::Value) for 0 bytes.
-    /// - [`Error::Unavailable`](crate::Error::Unavailable) if the device does not export `kind`.
+    /// - [`Error::Unavailable`](crate::Error::Unavailable) if the device does not export `kind`, or this
+    ///   process may not: fabric handles need an IMEX channel, which no attribute tells of.
     /// - [`Error::OutOfMemory`](crate::Error::OutOfMemory) when there is no room.
     /// - [`Error::Driver`](crate::Error::Driver) for what the driver refuses.
     pub fn alloc_shared(&self, num_bytes: usize, kind: HandleKind) -> Result<SharedBuffer> {

@@ -8,7 +8,10 @@ use super::{Cuda, CudaBuffer, CudaEvent, CudaStream, gate, gemm, host_ep, plan, 
 use crate::backend::Backend;
 use crate::comm::World;
 use crate::error::Result;
-use crate::gemm::{GemmArgs, GroupedGemmArgs, KGroupedGemmArgs, MaskedGemmArgs};
+use crate::gemm::{
+    GemmArgs, GemmShape, GroupedGemmArgs, GroupedSwigluArgs, KGroupedGemmArgs, MaskedGemmArgs,
+    MaskedSwigluArgs,
+};
 use crate::moe::Activation;
 use crate::moe::combine::{CombineRecvArgs, CombineSendArgs};
 use crate::moe::dispatch::{DispatchGatherArgs, DispatchRecvArgs, DispatchSendArgs};
@@ -87,6 +90,26 @@ impl Backend for Cuda {
         args: MaskedGemmArgs<'_, Self>,
     ) -> Result<()> {
         gemm::masked(self, stream, args)
+    }
+
+    fn m_grouped_gemm_swiglu_contiguous(
+        &self,
+        stream: &CudaStream,
+        args: GroupedSwigluArgs<'_, Self>,
+    ) -> Result<()> {
+        gemm::swiglu_contiguous(self, stream, args)
+    }
+
+    fn m_grouped_gemm_swiglu_masked(
+        &self,
+        stream: &CudaStream,
+        args: MaskedSwigluArgs<'_, Self>,
+    ) -> Result<()> {
+        gemm::swiglu_masked(self, stream, args)
+    }
+
+    fn swiglu_fusion_pays(&self, shape: &GemmShape) -> bool {
+        gemm::swiglu_fusion_pays(self, shape)
     }
 
     fn k_grouped_gemm_nt_contiguous(

@@ -21,11 +21,14 @@ pub fn noise_bf16(len: usize) -> Vec<bf16> {
     noise(len).into_iter().map(bf16::from_f32).collect()
 }
 
-/// Finite codes.
+/// Codes as quantising normal activations gives them. Their bits decide what power a product takes, and so its clock.
 pub fn codes(len: usize) -> Vec<E4M3> {
-    let mut rng = Rng::new(7);
-    let code = |bits: u64| E4M3((bits as u8 & 0x80) | ((bits >> 8) as u8 % 0x7f));
-    repeated(|| code(rng.next_u64()), len)
+    let blocks = noise(PATTERN_LEN);
+    let mut codes = blocks.as_chunks::<128>().0.iter().flat_map(|block| {
+        let amax = block.iter().fold(0.0, |amax: f32, value| amax.max(value.abs()));
+        block.map(|value| E4M3::from_f32(value * (448.0 / amax)))
+    });
+    repeated(|| codes.next().unwrap_or_default(), len)
 }
 
 /// A random pattern, again and again.

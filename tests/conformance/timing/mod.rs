@@ -2,6 +2,7 @@
 //! same run measures as limits, and what a call costs the host.
 
 mod gemm;
+mod gemm_swiglu;
 mod inputs;
 mod limits;
 mod quant;
@@ -105,6 +106,9 @@ fn print<B: Backend>(
     let mut print_row = |row: Row<'_, B>| print_row(&mut timer, row, &device, limits, &mut failed);
     if options.has("gemm") {
         gemm::rows(backend, options, &mut print_row)?;
+    }
+    if options.has("gemm_swiglu") {
+        gemm_swiglu::rows(backend, options, &mut print_row)?;
     }
     if options.has("gate") || options.has("plan") {
         routing::rows(backend, options, &mut print_row)?;

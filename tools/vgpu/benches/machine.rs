@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use vgpu::{Asynchrony, Image, Launch, Memory, Program};
+use vgpu::{Accumulation, Asynchrony, Image, Launch, Memory, Program};
 
 const HEADER: &str = ".version 8.7\n.target sm_90a\n.address_size 64\n";
 
@@ -131,8 +131,12 @@ fn products(criterion: &mut Criterion) {
     }
     for (name, types, step) in [("e4m3", "e4m3.e4m3", 32), ("bf16", "bf16.bf16", 16)] {
         let text = looped(&set_up, &product(types, step));
-        let name = format!("wgmma/m64n128k{step}_{name}");
-        measure(criterion, &name, &text, &launch(1, 128), |_| 400);
+        for (how, accumulation) in [("fp32", Accumulation::Fp32), ("hopper", Accumulation::Hopper)]
+        {
+            let name = format!("wgmma/m64n128k{step}_{name}_{how}");
+            let launch = Launch { accumulation: Some(accumulation), ..launch(1, 128) };
+            measure(criterion, &name, &text, &launch, |_| 400);
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::accumulation::{self, Accumulation};
 use crate::asynchrony::{self, Asynchrony};
 use crate::checks::{self, Checks};
 use crate::counts::Counts;
@@ -65,9 +66,8 @@ pub struct Launch {
     pub counts: bool,
     /// Mistakes that are looked for; `None` for what `VGPU_CHECK` says ([`Checks::from_env`]).
     pub checks: Option<Checks>,
-    /// Tensor cores add FP8 products as Hopper is reported to: aligned to the largest term of an
-    /// instruction and cut 13 bits below it. Else in FP32.
-    pub truncates_fp8: bool,
+    /// How tensor cores add; `None` for what `VGPU_ACCUMULATION` says ([`Accumulation::from_env`]).
+    pub accumulation: Option<Accumulation>,
     /// Host threads that clusters may be spread over, 0 for as many as the host has. Random runs,
     /// runs with checks or counts, launches that overlap, and kernels that print stay on one.
     pub host_threads: usize,
@@ -90,7 +90,7 @@ impl Default for Launch {
             dependents: None,
             counts: false,
             checks: None,
-            truncates_fp8: false,
+            accumulation: None,
             host_threads: 0,
         }
     }
@@ -284,6 +284,13 @@ fn shape(kernel: &Kernel, launch: &Launch) -> Result<Shape, LaunchError> {
             return refuse(checks::VARIABLE, expected, error.got);
         }
     };
+    let accumulation = match launch.accumulation.map_or_else(Accumulation::from_env, Ok) {
+        Ok(accumulation) => accumulation,
+        Err(error) => {
+            let expected = "`fp32` or `hopper`".to_owned();
+            return refuse(accumulation::VARIABLE, expected, error.got);
+        }
+    };
     static GRID_IDS: AtomicU64 = AtomicU64::new(1);
     Ok(Shape {
         grid: launch.grid,
@@ -299,7 +306,7 @@ fn shape(kernel: &Kernel, launch: &Launch) -> Result<Shape, LaunchError> {
         fuel: launch.fuel,
         asynchrony,
         checks,
-        truncates_fp8: launch.truncates_fp8,
+        accumulation,
         host_threads: launch.host_threads,
         counts: launch.counts,
         front: launch.front.clone(),

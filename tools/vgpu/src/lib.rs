@@ -1,5 +1,6 @@
 //! The virtual GPU: runs PTX kernels on the processor and reports their faults.
 
+mod accumulation;
 mod asynchrony;
 mod check;
 mod checks;
@@ -15,6 +16,7 @@ mod program;
 pub mod ptx;
 mod tensor_map;
 
+pub use accumulation::{Accumulation, AccumulationError};
 pub use asynchrony::{Asynchrony, AsynchronyError};
 pub use checks::{Checks, ChecksError};
 pub use counts::{Bulk, Bytes, Counts, Tally};

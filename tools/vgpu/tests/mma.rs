@@ -6,12 +6,12 @@ use std::fmt::Write as _;
 
 use support::wgmma::{encode, meaning, value};
 use support::{Gpu, launch};
-use vgpu::{Asynchrony, Launch};
+use vgpu::{Accumulation, Asynchrony, Launch};
 
 const HEADER: &str = ".version 8.7\n.target sm_90a\n.address_size 64\n";
 
 /// Runs a warp that loads words `a` of `inputs` each, executes `body` and stores `%d`s.
-fn warp(inputs: &[u32], a: usize, d: usize, body: &str, truncates_fp8: bool) -> Vec<u32> {
+fn warp(inputs: &[u32], a: usize, d: usize, body: &str, accumulation: Accumulation) -> Vec<u32> {
     let mut text = format!(
         "{HEADER}.entry k(.param .u64 pa, .param .u64 pb) {{\n.shared .align 128 .b8 tile[1024];\n\
          .reg .b64 %a, %b, %x; .reg .b32 %s<{a}>, %d<{d}>, %tid, %r<8>;\n\
@@ -30,7 +30,8 @@ fn warp(inputs: &[u32], a: usize, d: usize, body: &str, truncates_fp8: bool) -> 
     let gpu = Gpu::new(&text);
     let (input, output) = (gpu.upload(inputs), gpu.upload(&vec![0u32; 32 * d]));
     let asynchrony = Some(Asynchrony::Earliest);
-    let shape = Launch { truncates_fp8, asynchrony, ..launch(1, 32, &[input, output]) };
+    let shape =
+        Launch { accumulation: Some(accumulation), asynchrony, ..launch(1, 32, &[input, output]) };
     gpu.launch("k", &shape).unwrap_or_else(|error| panic!("{error}"));
     gpu.download(output, 32 * d)
 }
@@ -79,7 +80,7 @@ fn mma_multiplies_fragments() {
             names(0, na),
             names(na, nb)
         );
-        let got = warp(&inputs, na + nb + 1, 4, &body, false);
+        let got = warp(&inputs, na + nb + 1, 4, &body, Accumulation::Fp32);
         for (at, bits) in got.iter().enumerate() {
             let (lane, i) = (at / 4, at % 4);
             let (row, column) = (lane / 4 + i / 2 * 8, lane % 4 * 2 + i % 2);
@@ -93,14 +94,14 @@ fn mma_multiplies_fragments() {
 }
 
 #[test]
-fn fp8_sums_can_be_truncated() {
-    // 2^-7 * 2^-7 in every position of K beside a sum of 1: 32 * 2^-14 is added, or nothing.
-    let inputs = vec![0x0404_0404u32; 32];
+fn bf16_sums_can_be_those_of_hopper() {
+    // 16 products of 2^-24 beside a sum of 1. One after the other, each is lost; Hopper keeps them.
+    let inputs = vec![0x3980_3980u32; 32];
     let body = "mov.b32 %r0, 0f3F800000;\n\
-        mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 {%d0, %d1, %d2, %d3}, {%s0, %s0, %s0, %s0}, {%s0, %s0}, {%r0, %r0, %r0, %r0};";
-    let full = warp(&inputs, 1, 4, body, false);
-    assert_eq!(full, vec![(1.0f32 + 32.0 / 16384.0).to_bits(); 128]);
-    assert_eq!(warp(&inputs, 1, 4, body, true), vec![1f32.to_bits(); 128]);
+        mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%d0, %d1, %d2, %d3}, {%s0, %s0, %s0, %s0}, {%s0, %s0}, {%r0, %r0, %r0, %r0};";
+    assert_eq!(warp(&inputs, 1, 4, body, Accumulation::Fp32), vec![1f32.to_bits(); 128]);
+    let kept = vec![(1.0 + 2f32.powi(-20)).to_bits(); 128];
+    assert_eq!(warp(&inputs, 1, 4, body, Accumulation::Hopper), kept);
 }
 
 #[test]
@@ -114,7 +115,7 @@ fn matrices_are_loaded_and_stored_in_both_orders() {
         let body = format!(
             "{fill}ldmatrix.sync.aligned.m8n8.x4{trans}.shared.b16 {{%d0, %d1, %d2, %d3}}, [%r2];"
         );
-        let got = warp(&[0; 32], 1, 4, &body, false);
+        let got = warp(&[0; 32], 1, 4, &body, Accumulation::Fp32);
         for (at, word) in got.iter().enumerate() {
             let (lane, matrix) = (at as u32 / 4, at as u32 % 4);
             let (row, column) = (lane / 4, lane % 4 * 2);
@@ -131,7 +132,7 @@ fn matrices_are_loaded_and_stored_in_both_orders() {
              stmatrix.sync.aligned.m8n8.x2{trans}.shared.b16 [%r2], {{%d0, %d1}};\nbar.warp.sync -1;\n\
              ld.shared.v4.u32 {{%d0, %d1, %d2, %d3}}, [%r2];"
         );
-        let got = warp(&[0; 32], 1, 4, &body, false);
+        let got = warp(&[0; 32], 1, 4, &body, Accumulation::Fp32);
         let expected: Vec<u32> =
             (0..128).map(|i| if i < 64 { (2 * i) | ((2 * i + 1) << 16) } else { 0 }).collect();
         assert_eq!(got, expected, "{trans}");

@@ -24,6 +24,7 @@ mod int16;
 mod scratch;
 mod segments;
 mod stages;
+mod swiglu;
 #[cfg(test)]
 mod tests;
 mod view;

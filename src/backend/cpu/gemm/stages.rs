@@ -72,10 +72,7 @@ impl Cpu {
     ) {
         let MaskedGemmArgs { operands, rows, mut out } = args;
         let masked_m = rows.masked_m.as_span();
-        if let Some((group, m)) = masked_m.iter().enumerate().find(|(_, m)| **m < 0) {
-            let got = format!("{m} for group {group}");
-            stream.report(Error::value("m_grouped_gemm_nt_masked", "masked_m", "at least 0", got));
-        }
+        report_negative_counts(stream, masked_m);
         let [_, max_m, k] = operands.a_layout().shape();
         let extents = Extents { m: max_m, n: operands.b_layout().shape()[1], k };
         let strides = out_strides(out.layout());
@@ -112,6 +109,14 @@ impl Cpu {
                 super::k_grouped_gemm_nt_contiguous(self.simd, a, b, ks, d, [m, n]);
             }
         }
+    }
+}
+
+/// Reports the first count below 0.
+pub(super) fn report_negative_counts(stream: &CpuStream, masked_m: &[i32]) {
+    if let Some((group, m)) = masked_m.iter().enumerate().find(|(_, m)| **m < 0) {
+        let got = format!("{m} for group {group}");
+        stream.report(Error::value("m_grouped_gemm_nt_masked", "masked_m", "at least 0", got));
     }
 }
 

@@ -5,8 +5,8 @@ use std::ffi::c_void;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 
-use cudarc::driver::sys;
-use cudarc::driver::sys::{CUdevice_attribute, CUmemAllocationHandleType, CUresult};
+use cudarc::driver::DriverError;
+use cudarc::driver::sys::{self, CUdevice_attribute, CUmemAllocationHandleType, CUresult};
 
 use super::{Context, call, is, reason};
 use crate::backend::Buffer;
@@ -81,6 +81,19 @@ pub(in super::super) fn handle_kinds(context: &Context) -> Result<Vec<HandleKind
     Ok(kinds)
 }
 
+/// Why memory could not be made.
+fn refusal(error: DriverError, bytes: usize) -> Error {
+    if is(&error, CUresult::CUDA_ERROR_OUT_OF_MEMORY) {
+        return Error::OutOfMemory { op: OP, arg: "num_bytes", bytes, reason: reason(error) };
+    }
+    if is(&error, CUresult::CUDA_ERROR_NOT_PERMITTED) {
+        // NOTE: devices report fabric handles also where the process has no IMEX channel.
+        let reason = format!("this process may not export it: {}", reason(error));
+        return Error::Unavailable { op: OP, what: "exported memory", reason };
+    }
+    Error::Driver { op: OP, call: "cuMemCreate", reason: reason(error) }
+}
+
 impl SharedBuffer {
     /// Zeroed memory on the context's device.
     pub(in super::super) fn zeroed(
@@ -101,15 +114,7 @@ impl SharedBuffer {
         let mut physical = 0;
         // SAFETY: live structures.
         let answer = unsafe { sys::cuMemCreate(&mut physical, mapped_bytes, &prop, 0) }.result();
-        answer.map_err(|error| match is(&error, CUresult::CUDA_ERROR_OUT_OF_MEMORY) {
-            true => Error::OutOfMemory {
-                op: OP,
-                arg: "num_bytes",
-                bytes: mapped_bytes,
-                reason: reason(error),
-            },
-            false => Error::Driver { op: OP, call: "cuMemCreate", reason: reason(error) },
-        })?;
+        answer.map_err(|error| refusal(error, mapped_bytes))?;
         let buffer = Self::map(context, physical, kind, num_bytes, mapped_bytes)?;
         // SAFETY: the memory is mapped, and nobody knows of it yet.
         let answer = unsafe { sys::cuMemsetD8_v2(buffer.address, 0, mapped_bytes) }.result();

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::config::{Cluster, GemmConfig, MIN_STAGES, Smem};
 use super::estimate::{Efficiency, Estimate};
-use super::tile::{GemmTile, tiles};
+use super::tile::{GemmTile, tiles_of};
 use crate::cost::DeviceSpec;
 use crate::error::{Error, Result};
 use crate::gemm::{GemmKind, GemmShape};
@@ -104,7 +104,7 @@ pub struct Choice {
 
 /// Chooses a launch for a shape.
 ///
-/// Candidates are the compiled tiles ([`tiles`]), alone or in clusters of two, with K whole or cut. Those that break
+/// Candidates are the compiled tiles ([`tiles_of`]), alone or in clusters of two, with K whole or cut. Those that break
 /// a rule ([`Rejection`]) are left out. Of the others the one with the least estimated time is taken; among equals,
 /// the one that takes fewest bytes from L2, then the smallest tile, then the first in the list.
 ///
@@ -157,7 +157,7 @@ fn configs(
     let (shape, num_sms, max_smem) = (*shape, device.num_sms, device.max_smem_bytes);
     let splits = [1, 2, 4, 8].into_iter().filter(move |&split| split <= options.max_split_k.max(1));
     let clusters = [Cluster::Single, Cluster::AlongM, Cluster::AlongN];
-    tiles(shape.kind, shape.format).iter().flat_map(move |&tile| {
+    tiles_of(&shape).iter().flat_map(move |&tile| {
         let num_stages = Smem::new(&tile, &shape).num_stages(max_smem);
         let alone = GemmConfig::new(&shape, tile, num_stages, num_sms);
         let config = move |cluster, split_k| GemmConfig { cluster, split_k, ..alone };

@@ -116,7 +116,8 @@ impl Smem {
     ///
     /// A stage holds a block of A, one of B, and in FP8 the scales of A's rows and of B's columns, which share one as
     /// far as they surely lie in the same 128 (grouped along K: each has its own). Beside the ring are the barriers and
-    /// D's tile on its way out, if it is BF16 (FP32 goes from registers to memory in whole sectors).
+    /// D's tile on its way out, if it is BF16 (FP32 goes from registers to memory in whole sectors), or on its way to be
+    /// activated.
     pub fn new(tile: &GemmTile, shape: &GemmShape) -> Self {
         let row_bytes = shape.format.block_k() * shape.format.element_bytes();
         let num_scales = match (shape.format, shape.kind) {
@@ -127,7 +128,7 @@ impl Smem {
             }
         };
         let out_bytes = match shape.out {
-            GemmOutFormat::Bf16 => tile.block_m * tile.block_n * 2,
+            GemmOutFormat::Bf16 | GemmOutFormat::SwigluFp8 => tile.block_m * tile.block_n * 2,
             GemmOutFormat::F32 | GemmOutFormat::F32Accumulate => 0,
         };
         let barrier_bytes = 2 * MAX_STAGES * size_of::<u64>();

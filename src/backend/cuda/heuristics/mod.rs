@@ -6,6 +6,7 @@
 //! | `config` | a launch: tile, cluster, ring; its shared memory |
 //! | `estimate` | how long a launch should take: waves, tensor cores, memory |
 //! | `choose` | candidates, filters, order |
+//! | `fusion` | whether the experts' first product should take its activation along |
 //! | `published` | another library's rates on an H800, which the estimate is fitted to |
 //!
 //! No environment variable, global or clock is read. The answers for the models' shapes are a checked-in
@@ -14,11 +15,13 @@
 mod choose;
 mod config;
 mod estimate;
+mod fusion;
 mod published;
 mod tile;
 
 pub use choose::{Candidate, Choice, ChooseOptions, Rejection, Verdict, choose};
 pub use config::{Cluster, GemmConfig, MAX_STAGES, Smem};
 pub use estimate::{Bound, Efficiency, Estimate};
+pub use fusion::SwigluFusion;
 pub use published::{PUBLISHED, PublishedLaunch, PublishedProduct};
-pub use tile::{GemmTile, tiles};
+pub use tile::{GemmTile, tiles, tiles_of};

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::gemm::{GemmFormat, GemmKind};
+use crate::gemm::{GemmFormat, GemmKind, GemmOutFormat, GemmShape};
 
 /// The part of D that a CTA computes at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -98,5 +98,21 @@ pub const fn tiles(kind: GemmKind, format: GemmFormat) -> &'static [GemmTile] {
         (_, GemmFormat::Bf16) => BF16,
         (GemmKind::KGrouped, GemmFormat::Fp8) => FP8_K_GROUPED,
         (_, GemmFormat::Fp8) => FP8,
+    }
+}
+
+/// FP8 with its activation: 128 columns of the gate and as many of the up-projection, one a warpgroup.
+const FP8_SWIGLU: &[GemmTile] = &[
+    GemmTile::swapped(16, 256),
+    GemmTile::swapped(32, 256),
+    GemmTile::swapped(64, 256),
+    GemmTile::new(128, 256),
+];
+
+/// The tiles that are compiled for a shape.
+pub const fn tiles_of(shape: &GemmShape) -> &'static [GemmTile] {
+    match shape.out {
+        GemmOutFormat::SwigluFp8 => FP8_SWIGLU,
+        _ => tiles(shape.kind, shape.format),
     }
 }

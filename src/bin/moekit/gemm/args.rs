@@ -31,7 +31,8 @@ pub struct GemmArgs {
     #[arg(long, value_enum, default_value_t = FormatArg::Fp8)]
     format: FormatArg,
 
-    /// Format of D [default: bf16; k-grouped: f32-accumulate]
+    /// Format of D [default: bf16; k-grouped: f32-accumulate]; swiglu-fp8: activated and quantised, N counting gate and
+    /// up-projection
     #[arg(long, value_enum)]
     out: Option<OutArg>,
 
@@ -66,6 +67,7 @@ enum OutArg {
     Bf16,
     F32,
     F32Accumulate,
+    SwigluFp8,
 }
 
 impl GemmArgs {
@@ -108,6 +110,17 @@ impl GemmArgs {
             Some(OutArg::Bf16) => GemmOutFormat::Bf16,
             Some(OutArg::F32) => GemmOutFormat::F32,
             Some(OutArg::F32Accumulate) => GemmOutFormat::F32Accumulate,
+            Some(OutArg::SwigluFp8) => {
+                let is_grouped = matches!(kind, GemmKind::Contiguous | GemmKind::Masked);
+                if !is_grouped || format != GemmFormat::Fp8 {
+                    let expected = "FP8 in the contiguous or the masked layout";
+                    return Err(Error::value(OP, "--out swiglu-fp8", expected, "another product"));
+                }
+                if !n.is_multiple_of(256) {
+                    return Err(Error::value(OP, "N", "a multiple of 256", n));
+                }
+                GemmOutFormat::SwigluFp8
+            }
         };
         Ok(GemmShape { format, out, num_groups: self.groups, ..shape })
     }

@@ -5,10 +5,10 @@ use std::fmt::Write;
 
 use moekit::Result;
 use moekit::backend::cuda::heuristics::{
-    Bound, Candidate, Choice, ChooseOptions, GemmConfig, Verdict, choose,
+    Bound, Candidate, Choice, ChooseOptions, GemmConfig, SwigluFusion, Verdict, choose,
 };
 use moekit::cost::{DeviceSpec, Floor};
-use moekit::gemm::{GemmFormat, GemmKind, GemmShape};
+use moekit::gemm::{GemmFormat, GemmKind, GemmOutFormat, GemmShape};
 use serde::Serialize;
 
 use super::args::GemmArgs;
@@ -21,6 +21,8 @@ pub struct Report {
     shape: GemmShape,
     device: DeviceSpec,
     floor: Floor,
+    /// Beside the two stages, for a product with its activation.
+    fusion: Option<SwigluFusion>,
     #[serde(flatten)]
     choice: Choice,
 }
@@ -31,7 +33,11 @@ pub fn report(args: &GemmArgs) -> Result<Report> {
     let device = DeviceSpec::named(&args.device)?;
     let options = ChooseOptions { max_split_k: args.split_k, ..ChooseOptions::default() };
     let choice = choose(&shape, &device, &options)?;
-    Ok(Report { floor: shape.cost().floor(&device), shape, device, choice })
+    let fusion = match shape.out {
+        GemmOutFormat::SwigluFp8 => Some(SwigluFusion::new(&shape, &device, &options)?),
+        _ => None,
+    };
+    Ok(Report { floor: shape.cost().floor(&device), shape, device, fusion, choice })
 }
 
 /// Tile, cluster and parts of K in words.
@@ -68,7 +74,7 @@ impl Report {
     }
 
     fn write(&self, text: &mut String) -> std::fmt::Result {
-        let Self { shape, device, floor, choice } = self;
+        let Self { shape, device, floor, fusion, choice } = self;
         let (config, estimate) = (&choice.config, &choice.estimate);
         writeln!(text, "product    {}", describe_shape(shape))?;
         writeln!(text, "device     {}, {} SMs", device.name, device.num_sms)?;
@@ -108,6 +114,16 @@ impl Report {
             floor.hbm_us,
             estimate.time_us / floor_us,
         )?;
+        if let Some(fusion) = fusion {
+            writeln!(
+                text,
+                "two stages {:.1} us (product {:.1}, SwiGLU {:.1}): one {}",
+                fusion.two_stages_us(),
+                fusion.product_us,
+                fusion.swiglu_us,
+                if fusion.pays() { "pays" } else { "does not pay" },
+            )?;
+        }
         self.write_candidates(text)?;
         writeln!(
             text,
@@ -167,6 +183,10 @@ fn describe_shape(shape: &GemmShape) -> String {
         GemmKind::Masked => "masked",
         GemmKind::KGrouped => "k-grouped",
     };
+    let activated = match shape.out {
+        GemmOutFormat::SwigluFp8 => ", activated",
+        _ => "",
+    };
     let groups = match shape.num_groups {
         1 => String::new(),
         num => format!("{num} groups of "),
@@ -175,5 +195,8 @@ fn describe_shape(shape: &GemmShape) -> String {
         0 => String::new(),
         rows => format!(" (M varies by {rows})"),
     };
-    format!("{format} {kind}, {groups}{} x {} x {}{deviation}", shape.m, shape.n, shape.k)
+    format!(
+        "{format} {kind}, {groups}{} x {} x {}{deviation}{activated}",
+        shape.m, shape.n, shape.k
+    )
 }

@@ -8,7 +8,7 @@ use moekit::backend::SimdLevel;
 use moekit::backend::cuda::Cuda;
 use moekit::comm::WorldOptions;
 use moekit::moe::tokens::{TextSplit, TokenSource};
-use moekit::moe::{RecvLayout, Reduce};
+use moekit::moe::{Fusion, RecvLayout, Reduce};
 use moekit::{Cpu, Error, Result};
 
 use crate::checkpoint::{DtypeArg, ShapeArgs};
@@ -85,6 +85,10 @@ pub struct MoeArgs {
     #[arg(long, value_name = "ROWS", default_value_t = 1)]
     pub expert_alignment: usize,
 
+    /// Whether the experts' first product takes its activation along, in FP8: the same bits
+    #[arg(long, value_enum, default_value_t = FusionArg::Off)]
+    pub fusion: FusionArg,
+
     /// How combine adds the experts' outputs
     #[arg(long, value_enum, default_value_t = ReduceArg::Slot)]
     pub reduce: ReduceArg,
@@ -154,6 +158,17 @@ pub enum ReduceArg {
     Rank,
 }
 
+/// Whether product and activation are one stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FusionArg {
+    /// Two stages
+    Off,
+    /// One where it should take less time
+    WherePays,
+    /// One; an intermediate width that is a multiple of 128
+    On,
+}
+
 /// Processor instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum SimdArg {
@@ -212,6 +227,15 @@ impl MoeArgs {
         match self.layout {
             LayoutArg::Contiguous => RecvLayout::Exact { expert_alignment: self.expert_alignment },
             LayoutArg::Masked => RecvLayout::Masked { max_m: None },
+        }
+    }
+
+    /// Whether product and activation are one stage.
+    pub fn fusion(&self) -> Fusion {
+        match self.fusion {
+            FusionArg::Off => Fusion::Off,
+            FusionArg::WherePays => Fusion::WherePays,
+            FusionArg::On => Fusion::On,
         }
     }
 

@@ -164,6 +164,7 @@ impl<'a, B: Backend> Run<'a, B> {
             layout: args.recv_layout(),
             reduce: args.reduce(),
             scale_format: model.checkpoint.config().scale_format(),
+            fusion: args.fusion(),
         };
         let (share, rest) = (args.num_tokens / num_ranks, args.num_tokens % num_ranks);
         let num_tokens = share + usize::from(rank_idx < rest);

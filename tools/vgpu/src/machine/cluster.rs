@@ -1,6 +1,6 @@
 //! The state that the warps of a cluster share: shared memory and barriers.
 
-use super::operand::Pin;
+use super::operand::{KnownChunks, Pin};
 use super::products::Warpgroup;
 use super::transfer::Transfer;
 use crate::check::ClusterCheck;
@@ -65,6 +65,7 @@ pub(crate) struct Cta {
     pub warpgroups: Vec<Warpgroup>,
     /// What products in flight read.
     pub pins: Vec<Pin>,
+    pub known_chunks: KnownChunks,
 }
 
 /// An instruction of a thread.

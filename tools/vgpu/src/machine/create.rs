@@ -3,6 +3,7 @@
 use super::cluster::{Barrier, ClusterState, Cta, NUM_BARRIERS};
 use super::flight::Flight;
 use super::grid::{Cluster, Grid, split};
+use super::operand::KnownChunks;
 use super::products::Warpgroup;
 use super::registers::Registers;
 use super::warp::{Split, Wait, Warp};
@@ -33,6 +34,7 @@ impl Grid<'_> {
                 free_registers: 0,
                 warpgroups: (0..threads.div_ceil(128)).map(|_| Warpgroup::default()).collect(),
                 pins: Vec::new(),
+                known_chunks: KnownChunks::default(),
             });
         }
         let mut state = ClusterState {

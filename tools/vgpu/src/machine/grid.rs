@@ -8,6 +8,7 @@ use super::tally::Row;
 use super::team::Queue;
 use super::transfer::LateFault;
 use super::warp::{Wait, Warp};
+use crate::accumulation::Accumulation;
 use crate::asynchrony::{Asynchrony, Dice};
 use crate::check::GridCheck;
 use crate::checks::Checks;
@@ -49,7 +50,7 @@ pub(crate) struct Shape {
     pub fuel: u64,
     pub asynchrony: Asynchrony,
     pub checks: Checks,
-    pub truncates_fp8: bool,
+    pub accumulation: Accumulation,
     /// Host threads that clusters may be spread over.
     pub host_threads: usize,
     /// Movements are counted.
@@ -176,7 +177,7 @@ impl<'g> Grid<'g> {
                 let threads = shape.block.iter().product();
                 Box::new(GridCheck::new(shape.checks, threads))
             }),
-            multiplier: Multiplier::new(shape.truncates_fp8),
+            multiplier: Multiplier::new(shape.accumulation),
             lets_dependents_begin: false,
             idle_rounds: 0,
             tally: shape.counts.then(|| vec![Row::default(); kernel.code.len()]),
@@ -240,7 +241,7 @@ impl<'g> Grid<'g> {
             output: String::new(),
             dice: self.dice.clone(),
             check: None,
-            multiplier: Multiplier::new(self.shape.truncates_fp8),
+            multiplier: Multiplier::new(self.shape.accumulation),
             lets_dependents_begin: false,
             idle_rounds: 0,
             tally: None,

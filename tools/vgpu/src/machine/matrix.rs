@@ -73,7 +73,7 @@ impl Exec<'_, '_> {
             .map(|i| *self.warp.registers.r32(self.used(inst, i)))
             .collect();
         let task = Task { product, a: &a, b: &b, negate: [false; 2], adds: true };
-        self.grid.multiplier.multiply(&task, &mut sum);
+        self.grid.multiplier.multiply_in_warp(&task, &mut sum);
         for (i, values) in sum.iter().enumerate() {
             let dest = self.def(inst, i);
             *self.warp.registers.r32_mut(dest) = *values;

@@ -1,6 +1,7 @@
 //! Factors of `wgmma` in shared memory: where their bytes lie.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::tensor_map::Swizzle;
 
@@ -10,7 +11,7 @@ pub(super) const DEPTH: usize = 32;
 pub(super) const CHUNK: usize = 16;
 
 /// Rows of a factor, as its descriptor says.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Factor {
     pub descriptor: u64,
     /// A multiple of eight.
@@ -23,7 +24,7 @@ impl Factor {
     /// Offsets of its chunks in the CTA's shared memory: for each row and half of K, or, if
     /// transposed, for each eight rows and step of K. PTX ISA, "Strides", "Matrix descriptor" and
     /// "Canonical layouts"; the swizzle acts on the address itself.
-    pub(super) fn chunks(&self) -> Result<Vec<u32>, String> {
+    fn chunks(&self) -> Result<Vec<u32>, String> {
         let field = |low: u32| ((self.descriptor >> low & 0x3fff) << 4) as u32;
         let (start, leading, stride) = (field(0), field(16), field(32));
         if self.descriptor >> 49 & 7 != 0 {
@@ -70,6 +71,40 @@ impl Factor {
             out[row * DEPTH + 2 * k..][..2].copy_from_slice(pair);
         }
         *bytes = out;
+    }
+}
+
+/// Where a factor lies.
+#[derive(Debug)]
+pub(super) struct Chunks {
+    /// Offsets in the CTA's shared memory.
+    pub offsets: Vec<u32>,
+    /// The lowest of them, and where the bytes of the highest end.
+    pub range: Range<u32>,
+}
+
+/// Places of factors that a CTA has met: its loops come back to them.
+#[derive(Default)]
+pub(crate) struct KnownChunks(Vec<(Factor, Arc<Chunks>)>);
+
+impl KnownChunks {
+    /// More than the stages of a ring have.
+    const MAX_LEN: usize = 256;
+
+    pub(super) fn of(&mut self, factor: Factor) -> Result<Arc<Chunks>, String> {
+        if let Some((_, chunks)) = self.0.iter().find(|(known, _)| *known == factor) {
+            return Ok(Arc::clone(chunks));
+        }
+        let offsets = factor.chunks()?;
+        let (low, high) = offsets.iter().fold((u32::MAX, 0), |(low, high), &chunk| {
+            (low.min(chunk), high.max(chunk.saturating_add(CHUNK as u32)))
+        });
+        let chunks = Arc::new(Chunks { offsets, range: low..high });
+        if self.0.len() == Self::MAX_LEN {
+            self.0.clear();
+        }
+        self.0.push((factor, Arc::clone(&chunks)));
+        Ok(chunks)
     }
 }
 

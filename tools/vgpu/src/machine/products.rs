@@ -5,10 +5,11 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::cluster::{ClusterState, Cta, Site};
 use super::multiply::{Lanes, Multiplier, ROWS, Task};
-use super::operand::{CHUNK, DEPTH, Factor, Pin};
+use super::operand::{CHUNK, Chunks, DEPTH, Factor, Pin};
 use crate::fault::FaultKind;
 use crate::ops::LANES;
 use crate::program::RESERVED_SHARED;
@@ -33,8 +34,8 @@ pub(super) struct InFlight {
     pub first_warp: usize,
     /// Rows of A that came from registers.
     a: Vec<u8>,
-    /// Offsets of the factors' chunks in shared memory.
-    chunks: [Vec<u32>; 2],
+    /// Where the factors lie in shared memory.
+    chunks: [Option<Arc<Chunks>>; 2],
     /// Warps that have issued it, and those that have waited for it.
     issued: u8,
     waited: u8,
@@ -44,9 +45,14 @@ pub(super) struct InFlight {
 impl InFlight {
     /// Chunks of shared memory that one warp's part of it reads: its rows of A, all of B.
     pub(super) fn chunks_of(&self, warp: usize) -> Vec<u32> {
-        let [a, b] = &self.chunks;
+        let [a, b] = [0, 1].map(|i| self.offsets(i));
         let share = a.len() / WARPS;
         [&a[warp * share..][..share], b].concat()
+    }
+
+    /// Those of a factor's chunks; none if it comes from registers.
+    fn offsets(&self, i: usize) -> &[u32] {
+        self.chunks[i].as_ref().map_or(&[], |chunks| &chunks.offsets)
     }
 
     fn factor(&self, i: usize) -> Option<Factor> {
@@ -159,9 +165,10 @@ impl Cta {
         };
         for i in 0..2 {
             let Some(factor) = product.factor(i) else { continue };
-            let chunks = factor.chunks().map_err(FaultKind::Misuse)?;
+            let chunks = self.known_chunks.of(factor).map_err(FaultKind::Misuse)?;
             let inside = RESERVED_SHARED..=self.shared_bytes.saturating_sub(CHUNK as u32);
-            let (low, high) = bounds(&chunks);
+            let Range { start: low, end } = chunks.range;
+            let high = end - CHUNK as u32;
             if let Some(outside) = [low, high].into_iter().find(|chunk| !inside.contains(chunk)) {
                 let name = if i == 0 { "A" } else { "B" };
                 return Err(FaultKind::OutOfBounds {
@@ -174,17 +181,15 @@ impl Cta {
                     ),
                 });
             }
-            product.chunks[i] = chunks;
+            product.chunks[i] = Some(chunks);
         }
         if op.a_in_registers {
             product.a.resize(WARPS * ROWS * DEPTH, 0);
         }
         let warpgroup = &mut self.warpgroups[group];
         let number = warpgroup.first + warpgroup.queue.len() as u64;
-        for chunks in product.chunks.iter().filter(|chunks| !chunks.is_empty()) {
-            let (low, high) = bounds(chunks);
-            let range = low..high + CHUNK as u32;
-            self.pins.push(Pin { group, number, range });
+        for chunks in product.chunks.iter().flatten() {
+            self.pins.push(Pin { group, number, range: chunks.range.clone() });
         }
         warpgroup.queue.push_back(product);
         Ok(())
@@ -214,8 +219,9 @@ impl Cta {
             }
             for (i, bytes) in bytes.iter_mut().enumerate() {
                 let Some(factor) = product.factor(i) else { continue };
-                bytes.resize(product.chunks[i].len() * CHUNK, 0);
-                for (to, chunk) in bytes.as_chunks_mut().0.iter_mut().zip(&product.chunks[i]) {
+                let offsets = product.offsets(i);
+                bytes.resize(offsets.len() * CHUNK, 0);
+                for (to, chunk) in bytes.as_chunks_mut().0.iter_mut().zip(offsets) {
                     // SAFETY: `add_product` checked that the chunk lies in shared memory, and only this
                     // host thread runs the cluster.
                     *to = unsafe { *base.add(*chunk as usize).cast::<[u8; CHUNK]>() };
@@ -244,7 +250,8 @@ impl Cta {
                 continue;
             };
             let meets = |chunk: &&u32| **chunk < bytes.end && bytes.start < **chunk + CHUNK as u32;
-            if let Some(chunk) = product.chunks.iter().flatten().find(meets) {
+            let mut chunks = [0, 1].into_iter().flat_map(|i| product.offsets(i));
+            if let Some(chunk) = chunks.find(meets) {
                 let warp = (pin.group * WARPS + product.first_warp) as u32;
                 let site = Site { pc: product.pc, cta: self.rank as usize, warp, lane: 0 };
                 return Some(((*chunk).max(bytes.start), site));
@@ -252,11 +259,6 @@ impl Cta {
         }
         None
     }
-}
-
-/// The lowest and the highest chunk.
-fn bounds(chunks: &[u32]) -> (u32, u32) {
-    chunks.iter().fold((u32::MAX, 0), |(low, high), chunk| (low.min(*chunk), high.max(*chunk)))
 }
 
 impl ClusterState {

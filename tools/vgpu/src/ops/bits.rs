@@ -111,6 +111,19 @@ table! {
         let bytes = u128::from(u64::from(b) << 32 | u64::from(a));
         ((bytes | bytes << 64) >> ((c & 3) * 8)) as u32
     }
+    /// Four bytes, from byte `c` of `b:a` backwards.
+    "prmt.b32.b4e" => (a: u32, b: u32, c: u32) -> u32 {
+        let bytes = (u64::from(b) << 32 | u64::from(a)).to_le_bytes();
+        u32::from_le_bytes([0, 1, 2, 3].map(|i| bytes[(8 + (c & 3) as usize - i) % 8]))
+    }
+    /// The bytes of `a`, those to the right of byte `c` replaced by it.
+    "prmt.b32.ecl" => (a: u32, _b: u32, c: u32) -> u32 {
+        u32::from_le_bytes([0, 1, 2, 3].map(|i: u32| a.to_le_bytes()[i.max(c & 3) as usize]))
+    }
+    /// The bytes of `a`, those to the left of byte `c` replaced by it.
+    "prmt.b32.ecr" => (a: u32, _b: u32, c: u32) -> u32 {
+        u32::from_le_bytes([0, 1, 2, 3].map(|i: u32| a.to_le_bytes()[i.min(c & 3) as usize]))
+    }
     /// Byte `c` of `a`, four times.
     "prmt.b32.rc8" => (a: u32, _b: u32, c: u32) -> u32 { (a >> ((c & 3) * 8) & 0xff) * 0x0101_0101 }
     /// Half `c` of `a`, twice.

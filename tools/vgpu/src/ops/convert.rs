@@ -3,7 +3,7 @@
 
 use half::{bf16, f16};
 
-use super::float::flush;
+use super::float::{flush, quiet};
 use super::fp8::Fp8;
 use super::minmax::NAN;
 use super::round::{Mode, sum_to_odd, to_f32};
@@ -71,17 +71,18 @@ fn unpair(format: Fp8, codes: u16) -> [f16; 2] {
         .map(|code| f16_from(f64::from(format.decode(code)), Mode::Nearest))
 }
 
-/// FP32 with a mantissa of 10 bits, ties away from zero.
+/// FP32 with a mantissa of 10 bits, ties away from zero; a NaN is cut.
 #[inline(always)]
 fn tf32_away(x: f32) -> u32 {
-    if x.is_nan() { 0x7fff_ffff } else { x.to_bits().wrapping_add(0x1000) & !0x1fff }
+    let bits = x.to_bits();
+    (if x.is_nan() { bits } else { bits.wrapping_add(0x1000) }) & !0x1fff
 }
 
 /// FP32 with a mantissa of 10 bits, ties to even.
 #[inline(always)]
 fn tf32_even(x: f32) -> u32 {
     let bits = x.to_bits();
-    if x.is_nan() { 0x7fff_ffff } else { bits.wrapping_add(0xfff + (bits >> 13 & 1)) & !0x1fff }
+    if x.is_nan() { 0x7fff_e000 } else { bits.wrapping_add(0xfff + (bits >> 13 & 1)) & !0x1fff }
 }
 
 macro_rules! integers {
@@ -109,7 +110,6 @@ mod between_integers {
         "cvt.u64.u64": u64 => u64;
         "trunc.s32.f32": f32 => i32; "trunc.u32.f32": f32 => u32; "trunc.s16.f32": f32 => i16;
         "trunc.u16.f32": f32 => u16; "trunc.s8.f32": f32 => i8; "trunc.u8.f32": f32 => u8;
-        "trunc.s32.f64": f64 => i32; "trunc.u32.f64": f64 => u32;
         "cvt.rn.f32.s32": i32 => f32; "cvt.rn.f32.u32": u32 => f32; "cvt.rn.f32.s64": i64 => f32;
         "cvt.rn.f32.u64": u64 => f32;
         "cvt.rn.f64.s32": i32 => f64; "cvt.rn.f64.u32": u32 => f64; "cvt.rn.f64.s64": i64 => f64;
@@ -124,13 +124,15 @@ mod others {
         /// Saturating; a NaN gives the smallest signed and the middle unsigned value.
         "trunc.s64.f32" => (a: f32) -> i64 { if a.is_nan() { i64::MIN } else { a as i64 } }
         "trunc.u64.f32" => (a: f32) -> u64 { if a.is_nan() { 1 << 63 } else { a as u64 } }
+        "trunc.s32.f64" => (a: f64) -> i32 { if a.is_nan() { i32::MIN } else { a as i32 } }
+        "trunc.u32.f64" => (a: f64) -> u32 { if a.is_nan() { 1 << 31 } else { a as u32 } }
         "trunc.s64.f64" => (a: f64) -> i64 { if a.is_nan() { i64::MIN } else { a as i64 } }
         "trunc.u64.f64" => (a: f64) -> u64 { if a.is_nan() { 1 << 63 } else { a as u64 } }
         /// To an integral value.
-        "cvt.rni.f32.f32" => (a: f32) -> f32 { a.round_ties_even() }
-        "cvt.rzi.f32.f32" => (a: f32) -> f32 { a.trunc() }
-        "cvt.rmi.f32.f32" => (a: f32) -> f32 { a.floor() }
-        "cvt.rpi.f32.f32" => (a: f32) -> f32 { a.ceil() }
+        "cvt.rni.f32.f32" => (a: f32) -> f32 { quiet(a.round_ties_even()) }
+        "cvt.rzi.f32.f32" => (a: f32) -> f32 { quiet(a.trunc()) }
+        "cvt.rmi.f32.f32" => (a: f32) -> f32 { quiet(a.floor()) }
+        "cvt.rpi.f32.f32" => (a: f32) -> f32 { quiet(a.ceil()) }
         "cvt.rni.f64.f64" => (a: f64) -> f64 { a.round_ties_even() }
         "cvt.rzi.f64.f64" => (a: f64) -> f64 { a.trunc() }
         "cvt.rmi.f64.f64" => (a: f64) -> f64 { a.floor() }
@@ -146,15 +148,17 @@ mod others {
 
         /// The change of sign bit only, or of nothing.
         "flush.f32" => (a: f32) -> f32 { flush(a) }
-        "cvt.f32.f16" => (a: f16) -> f32 { a.to_f32() }
-        "cvt.f32.bf16" => (a: bf16) -> f32 { a.to_f32() }
+        "cvt.f32.f16" => (a: f16) -> f32 { quiet(a.to_f32()) }
+        "cvt.f32.bf16" => (a: u16) -> u32 { u32::from(a) << 16 }
         "cvt.f64.f16" => (a: f16) -> f64 { a.to_f64() }
         "cvt.f64.f32" => (a: f32) -> f64 { f64::from(a) }
         "cvt.rn.f32.f64" => (a: f64) -> f32 { to_f32(a, Mode::Nearest) }
         "cvt.rz.f32.f64" => (a: f64) -> f32 { to_f32(a, Mode::Zero) }
         "cvt.rm.f32.f64" => (a: f64) -> f32 { to_f32(a, Mode::Down) }
         "cvt.rp.f32.f64" => (a: f64) -> f32 { to_f32(a, Mode::Up) }
-        "cvt.rn.f16.f64" => (a: f64) -> f16 { f16_from(a, Mode::Nearest) }
+        "cvt.rn.f16.f64" => (a: f64) -> f16 {
+            if a.is_nan() { f16::from_bits(0x7e00) } else { f16_from(a, Mode::Nearest) }
+        }
         "cvt.rn.f16.f32" => (a: f32) -> f16 { f16_from(f64::from(a), Mode::Nearest) }
         "cvt.rz.f16.f32" => (a: f32) -> f16 { f16_from(f64::from(a), Mode::Zero) }
         "cvt.rm.f16.f32" => (a: f32) -> f16 { f16_from(f64::from(a), Mode::Down) }
@@ -186,7 +190,7 @@ mod others {
         }
         "cvt.rna.tf32.f32" => (a: f32) -> u32 { tf32_away(a) }
         "cvt.rn.tf32.f32" => (a: f32) -> u32 { tf32_even(a) }
-        "cvt.rz.tf32.f32" => (a: f32) -> u32 { a.to_bits() & !0x1fff }
+        "cvt.rz.tf32.f32" => (a: f32) -> u32 { if a.is_nan() { 0x7fff_e000 } else { a.to_bits() & !0x1fff } }
 
         /// Two values to 8-bit floats, the first to the upper byte.
         "cvt.rn.satfinite.e4m3x2.f32" => (a: f32, b: f32) -> u16 { pair(Fp8::E4m3, a, b) }

@@ -14,7 +14,7 @@ pub(super) fn flush(x: f32) -> f32 {
 
 /// A NaN becomes the canonical one. On the bits: a compiler may give a NaN any bits it likes.
 #[inline(always)]
-fn quiet(x: f32) -> f32 {
+pub(super) fn quiet(x: f32) -> f32 {
     let bits = x.to_bits();
     f32::from_bits(if bits & 0x7fff_ffff > 0x7f80_0000 { NAN.to_bits() } else { bits })
 }
@@ -70,6 +70,39 @@ fn sqrt(a: f32, mode: Mode) -> f32 {
         return quiet(root as f32);
     }
     quiet(to_f32(sum_to_odd(root, nudge(root, rest, root)), mode))
+}
+
+/// `a / b`; above 2^126 the reciprocal of `b` is taken for zero. PTX ISA, `div.approx`.
+#[inline(always)]
+fn quotient(a: f32, b: f32) -> f32 {
+    let is_large = b.is_finite() && b.abs() > f32::from_bits(0x7e80_0000);
+    if is_large { a * 0f32.copysign(b) } else { a / b }
+}
+
+/// Of two FP64 operands that are NaN the second is the result, as is the only one; quiet.
+#[inline(always)]
+fn of_f64(a: f64, b: f64, result: f64) -> f64 {
+    let nan = if b.is_nan() { b } else { a };
+    if nan.is_nan() { quiet_f64(nan) } else { result }
+}
+
+/// A NaN with its sign and bits, no longer signalling.
+#[inline(always)]
+fn quiet_f64(x: f64) -> f64 {
+    f64::from_bits(if x.is_nan() { x.to_bits() | 1 << 51 } else { x.to_bits() })
+}
+
+/// The upper half of an approximation in FP64; the lower one is zero. A NaN is the canonical one.
+#[inline(always)]
+fn upper_half(x: f64) -> f64 {
+    let bits = if x.is_nan() { 0x7fff_ffff << 32 } else { x.to_bits() >> 32 << 32 };
+    f64::from_bits(bits)
+}
+
+/// `.ftz` of FP64.
+#[inline(always)]
+fn flush_f64(x: f64) -> f64 {
+    if x.is_subnormal() { 0f64.copysign(x) } else { x }
 }
 
 /// A value far below `near` with the sign of `rest / divisor`.
@@ -159,9 +192,13 @@ table! {
         [quiet(a[0] * b[0]), quiet(a[1] * b[1])]
     }
 
-    "div.rn.f32" | "div.approx.f32" | "div.full.f32" => (a: f32, b: f32) -> f32 { quiet(a / b) }
-    "div.rn.ftz.f32" | "div.approx.ftz.f32" | "div.full.ftz.f32" => (a: f32, b: f32) -> f32 {
+    "div.rn.f32" | "div.full.f32" => (a: f32, b: f32) -> f32 { quiet(a / b) }
+    "div.rn.ftz.f32" | "div.full.ftz.f32" => (a: f32, b: f32) -> f32 {
         flushed(flush(a) / flush(b))
+    }
+    "div.approx.f32" => (a: f32, b: f32) -> f32 { quiet(quotient(a, b)) }
+    "div.approx.ftz.f32" => (a: f32, b: f32) -> f32 {
+        flushed(quotient(flush(a), flush(b)))
     }
     "div.rz.f32" => (a: f32, b: f32) -> f32 { div(a, b, Mode::Zero) }
     "div.rm.f32" => (a: f32, b: f32) -> f32 { div(a, b, Mode::Down) }
@@ -179,10 +216,10 @@ table! {
     "rsqrt.approx.f32" => (a: f32) -> f32 { quiet((1.0 / wide(a).sqrt()) as f32) }
     "rsqrt.approx.ftz.f32" => (a: f32) -> f32 { flushed((1.0 / wide(flush(a)).sqrt()) as f32) }
 
-    "neg.f32" => (a: f32) -> f32 { -a }
-    "neg.ftz.f32" => (a: f32) -> f32 { -flush(a) }
-    "abs.f32" => (a: f32) -> f32 { a.abs() }
-    "abs.ftz.f32" => (a: f32) -> f32 { flush(a).abs() }
+    "neg.f32" => (a: f32) -> f32 { quiet(-a) }
+    "neg.ftz.f32" => (a: f32) -> f32 { quiet(-flush(a)) }
+    "abs.f32" => (a: f32) -> f32 { quiet(a.abs()) }
+    "abs.ftz.f32" => (a: f32) -> f32 { quiet(flush(a).abs()) }
     "copysign.f32" => (a: f32, b: f32) -> f32 { b.copysign(a) }
     /// The clamp that `.sat` adds to another instruction.
     "sat.f32" => (a: f32) -> f32 { saturate(a) }
@@ -197,22 +234,27 @@ table! {
     "cos.approx.ftz.f32" => (a: f32) -> f32 { flushed(libm::cos(wide(flush(a))) as f32) }
     "tanh.approx.f32" => (a: f32) -> f32 { quiet(libm::tanh(wide(a)) as f32) }
 
-    "add.f64" | "add.rn.f64" => (a: f64, b: f64) -> f64 { a + b }
-    "sub.f64" | "sub.rn.f64" => (a: f64, b: f64) -> f64 { a - b }
-    "mul.f64" | "mul.rn.f64" => (a: f64, b: f64) -> f64 { a * b }
-    "fma.rn.f64" | "mad.rn.f64" => (a: f64, b: f64, c: f64) -> f64 { a.mul_add(b, c) }
+    "add.f64" | "add.rn.f64" => (a: f64, b: f64) -> f64 { of_f64(a, b, a + b) }
+    "sub.f64" | "sub.rn.f64" => (a: f64, b: f64) -> f64 { of_f64(a, b, a - b) }
+    "mul.f64" | "mul.rn.f64" => (a: f64, b: f64) -> f64 { of_f64(a, b, a * b) }
+    "fma.rn.f64" | "mad.rn.f64" => (a: f64, b: f64, c: f64) -> f64 {
+        of_f64(of_f64(a, c, 0.0), b, a.mul_add(b, c))
+    }
     "div.rn.f64" => (a: f64, b: f64) -> f64 { a / b }
-    "rcp.rn.f64" | "rcp.approx.ftz.f64" => (a: f64) -> f64 { 1.0 / a }
+    "rcp.rn.f64" => (a: f64) -> f64 { 1.0 / a }
+    "rcp.approx.ftz.f64" => (a: f64) -> f64 { flush_f64(upper_half(1.0 / flush_f64(a))) }
     "sqrt.rn.f64" => (a: f64) -> f64 { a.sqrt() }
-    "rsqrt.approx.f64" | "rsqrt.approx.ftz.f64" => (a: f64) -> f64 { 1.0 / a.sqrt() }
-    "neg.f64" => (a: f64) -> f64 { -a }
-    "abs.f64" => (a: f64) -> f64 { a.abs() }
+    "rsqrt.approx.f64" => (a: f64) -> f64 { 1.0 / a.sqrt() }
+    "rsqrt.approx.ftz.f64" => (a: f64) -> f64 { upper_half(1.0 / flush_f64(a).sqrt()) }
+    "neg.f64" => (a: f64) -> f64 { if a.is_nan() { quiet_f64(a) } else { -a } }
+    "abs.f64" => (a: f64) -> f64 { if a.is_nan() { quiet_f64(a) } else { a.abs() } }
     "copysign.f64" => (a: f64, b: f64) -> f64 { b.copysign(a) }
 
     "testp.finite.f32" => (a: f32) -> bool { a.is_finite() }
     "testp.infinite.f32" => (a: f32) -> bool { a.is_infinite() }
     "testp.number.f32" => (a: f32) -> bool { !a.is_nan() }
     "testp.notanumber.f32" => (a: f32) -> bool { a.is_nan() }
-    "testp.normal.f32" => (a: f32) -> bool { a.is_normal() }
+    /// A zero counts as one.
+    "testp.normal.f32" => (a: f32) -> bool { a.is_normal() || a == 0.0 }
     "testp.subnormal.f32" => (a: f32) -> bool { a.is_subnormal() }
 }

@@ -36,6 +36,37 @@ fn mul_b16(a: bf16, b: bf16) -> bf16 {
     bf16_from(a.to_f64() * b.to_f64(), Mode::Nearest)
 }
 
+/// Negative numbers become +0.
+#[inline(always)]
+fn relu16(a: f16) -> f16 {
+    if a.is_sign_negative() && !a.is_nan() { f16::ZERO } else { a }
+}
+
+/// The same of BF16.
+#[inline(always)]
+fn relu_b16(a: bf16) -> bf16 {
+    if a.is_sign_negative() && !a.is_nan() { bf16::ZERO } else { a }
+}
+
+/// A NaN becomes the canonical one.
+#[inline(always)]
+fn quiet16(a: f16) -> f16 {
+    if a.is_nan() { f16::from_bits(0x7fff) } else { a }
+}
+
+/// The same of BF16.
+#[inline(always)]
+fn quiet_b16(a: bf16) -> bf16 {
+    if a.is_nan() { bf16::from_bits(0x7fff) } else { a }
+}
+
+/// `2^a`; subnormal numbers are flushed.
+#[inline(always)]
+fn exp2_b16(a: bf16) -> bf16 {
+    let power = bf16_from(libm::exp2(a.to_f64()), Mode::Nearest);
+    if power.to_bits() < 0x0080 { bf16::ZERO } else { power }
+}
+
 table! {
     "add.f16" | "add.rn.f16" => (a: f16, b: f16) -> f16 { add16(a, b) }
     "add.bf16" | "add.rn.bf16" => (a: bf16, b: bf16) -> bf16 { add_b16(a, b) }
@@ -62,6 +93,8 @@ table! {
         [mul_b16(a[0], b[0]), mul_b16(a[1], b[1])]
     }
     "fma.rn.f16" => (a: f16, b: f16, c: f16) -> f16 { fma16(a, b, c) }
+    "fma.rn.relu.f16" => (a: f16, b: f16, c: f16) -> f16 { relu16(fma16(a, b, c)) }
+    "fma.rn.relu.bf16" => (a: bf16, b: bf16, c: bf16) -> bf16 { relu_b16(fma_b16(a, b, c)) }
     "fma.rn.bf16" => (a: bf16, b: bf16, c: bf16) -> bf16 { fma_b16(a, b, c) }
     "fma.rn.f16x2" => (a: [f16; 2], b: [f16; 2], c: [f16; 2]) -> [f16; 2] {
         [fma16(a[0], b[0], c[0]), fma16(a[1], b[1], c[1])]
@@ -69,17 +102,25 @@ table! {
     "fma.rn.bf16x2" => (a: [bf16; 2], b: [bf16; 2], c: [bf16; 2]) -> [bf16; 2] {
         [fma_b16(a[0], b[0], c[0]), fma_b16(a[1], b[1], c[1])]
     }
-    "neg.f16" | "neg.bf16" => (a: u16) -> u16 { a ^ 0x8000 }
-    "neg.f16x2" | "neg.bf16x2" => (a: u32) -> u32 { a ^ 0x8000_8000 }
-    "abs.f16" | "abs.bf16" => (a: u16) -> u16 { a & 0x7fff }
-    "abs.f16x2" | "abs.bf16x2" => (a: u32) -> u32 { a & 0x7fff_7fff }
+    "neg.f16" => (a: f16) -> f16 { quiet16(-a) }
+    "neg.bf16" => (a: bf16) -> bf16 { quiet_b16(-a) }
+    "neg.f16x2" => (a: [f16; 2]) -> [f16; 2] { a.map(|x| quiet16(-x)) }
+    "neg.bf16x2" => (a: [bf16; 2]) -> [bf16; 2] { a.map(|x| quiet_b16(-x)) }
+    "abs.f16" => (a: f16) -> f16 { quiet16(f16::from_bits(a.to_bits() & 0x7fff)) }
+    "abs.bf16" => (a: bf16) -> bf16 { quiet_b16(bf16::from_bits(a.to_bits() & 0x7fff)) }
+    "abs.f16x2" => (a: [f16; 2]) -> [f16; 2] {
+        a.map(|x| quiet16(f16::from_bits(x.to_bits() & 0x7fff)))
+    }
+    "abs.bf16x2" => (a: [bf16; 2]) -> [bf16; 2] {
+        a.map(|x| quiet_b16(bf16::from_bits(x.to_bits() & 0x7fff)))
+    }
     "ex2.approx.f16" => (a: f16) -> f16 { f16_from(libm::exp2(a.to_f64()), Mode::Nearest) }
-    "ex2.approx.ftz.bf16" => (a: bf16) -> bf16 { bf16_from(libm::exp2(a.to_f64()), Mode::Nearest) }
+    "ex2.approx.ftz.bf16" => (a: bf16) -> bf16 { exp2_b16(a) }
     "ex2.approx.f16x2" => (a: [f16; 2]) -> [f16; 2] {
         a.map(|x| f16_from(libm::exp2(x.to_f64()), Mode::Nearest))
     }
     "ex2.approx.ftz.bf16x2" => (a: [bf16; 2]) -> [bf16; 2] {
-        a.map(|x| bf16_from(libm::exp2(x.to_f64()), Mode::Nearest))
+        a.map(exp2_b16)
     }
     "tanh.approx.f16" => (a: f16) -> f16 { f16_from(libm::tanh(a.to_f64()), Mode::Nearest) }
     "tanh.approx.bf16" => (a: bf16) -> bf16 { bf16_from(libm::tanh(a.to_f64()), Mode::Nearest) }

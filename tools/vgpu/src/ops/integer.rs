@@ -1,5 +1,4 @@
-//! Integer arithmetic. Division by zero gives all ones, as on the hardware; a remainder by zero gives
-//! the dividend.
+//! Integer arithmetic. Division by zero gives all ones, as on the hardware; so does the remainder.
 
 use super::table;
 
@@ -81,12 +80,12 @@ table! {
     "div.u32" => (a: u32, b: u32) -> u32 { a.checked_div(b).unwrap_or(u32::MAX) }
     "div.s64" => (a: i64, b: i64) -> i64 { if b == 0 { -1 } else { a.wrapping_div(b) } }
     "div.u64" => (a: u64, b: u64) -> u64 { a.checked_div(b).unwrap_or(u64::MAX) }
-    "rem.s16" => (a: i16, b: i16) -> i16 { if b == 0 { a } else { a.wrapping_rem(b) } }
-    "rem.u16" => (a: u16, b: u16) -> u16 { a.checked_rem(b).unwrap_or(a) }
-    "rem.s32" => (a: i32, b: i32) -> i32 { if b == 0 { a } else { a.wrapping_rem(b) } }
-    "rem.u32" => (a: u32, b: u32) -> u32 { a.checked_rem(b).unwrap_or(a) }
-    "rem.s64" => (a: i64, b: i64) -> i64 { if b == 0 { a } else { a.wrapping_rem(b) } }
-    "rem.u64" => (a: u64, b: u64) -> u64 { a.checked_rem(b).unwrap_or(a) }
+    "rem.s16" => (a: i16, b: i16) -> i16 { if b == 0 { -1 } else { a.wrapping_rem(b) } }
+    "rem.u16" => (a: u16, b: u16) -> u16 { if b == 0 { u16::MAX } else { a.wrapping_rem(b) } }
+    "rem.s32" => (a: i32, b: i32) -> i32 { if b == 0 { -1 } else { a.wrapping_rem(b) } }
+    "rem.u32" => (a: u32, b: u32) -> u32 { if b == 0 { u32::MAX } else { a.wrapping_rem(b) } }
+    "rem.s64" => (a: i64, b: i64) -> i64 { if b == 0 { -1 } else { a.wrapping_rem(b) } }
+    "rem.u64" => (a: u64, b: u64) -> u64 { if b == 0 { u64::MAX } else { a.wrapping_rem(b) } }
 
     "neg.s16" => (a: i16) -> i16 { a.wrapping_neg() }
     "neg.s32" => (a: i32) -> i32 { a.wrapping_neg() }

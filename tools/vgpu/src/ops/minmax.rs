@@ -34,6 +34,12 @@ fn or_nan(a: f32, b: f32, f: fn(f32, f32) -> f32) -> f32 {
     if a.is_nan() || b.is_nan() { NAN } else { f(a, b) }
 }
 
+/// Of equal numbers, `a` if it is negative: of zeros, the negative one, if `a` and `b` differ.
+#[inline(always)]
+fn lower(a: f64, b: f64) -> f64 {
+    if a.is_sign_negative() { a } else { b }
+}
+
 #[inline(always)]
 fn bf16_of(x: f32) -> bf16 {
     if x.is_nan() { bf16::from_bits(0x7fff) } else { bf16::from_f32(x) }
@@ -66,8 +72,8 @@ table! {
     "max.NaN.f32" => (a: f32, b: f32) -> f32 { or_nan(a, b, max) }
     "min.ftz.NaN.f32" => (a: f32, b: f32) -> f32 { or_nan(flush(a), flush(b), min) }
     "max.ftz.NaN.f32" => (a: f32, b: f32) -> f32 { or_nan(flush(a), flush(b), max) }
-    "min.f64" => (a: f64, b: f64) -> f64 { a.min(b) }
-    "max.f64" => (a: f64, b: f64) -> f64 { a.max(b) }
+    "min.f64" => (a: f64, b: f64) -> f64 { if a == b { lower(a, b) } else { a.min(b) } }
+    "max.f64" => (a: f64, b: f64) -> f64 { if a == b { -lower(-a, -b) } else { a.max(b) } }
 
     "min.f16" => (a: f16, b: f16) -> f16 { f16_of(min(a.to_f32(), b.to_f32())) }
     "max.f16" => (a: f16, b: f16) -> f16 { f16_of(max(a.to_f32(), b.to_f32())) }

@@ -1,8 +1,11 @@
 //! A device with one module, for tests.
 #![allow(dead_code)]
 
+pub mod approximate;
 pub mod asynchronous;
 pub mod machine;
+pub mod ops;
+pub mod products;
 pub mod wgmma;
 
 use std::sync::Arc;

@@ -1,18 +1,21 @@
 //! Products of small matrices, as the tensor cores form them.
 
+#[cfg(target_arch = "x86_64")]
+mod bytes;
 mod decode;
+mod fp8_as_f16;
+mod hopper;
 mod tile;
 
 use half::f16;
 
+use hopper::{Exponents, Rule};
 pub(crate) use tile::ROWS;
 use tile::{Factors, Level};
 
+use crate::accumulation::Accumulation;
 use crate::ops::LANES;
 use crate::program::matrix::{Product, Sum};
-
-/// Bits below the largest exponent that Hopper's FP8 sums keep.
-const KEPT_BITS: i32 = 13;
 
 /// A register of all lanes.
 pub(crate) type Lanes = [u32; LANES];
@@ -23,7 +26,8 @@ pub(crate) struct Multiplier {
     factors: Factors,
     /// Sums of other types in FP32.
     wide: Vec<[f32; LANES]>,
-    truncates_fp8: bool,
+    accumulation: Accumulation,
+    exponents: Exponents,
     /// For the bytes of factors, when nobody has them.
     buffers: [Vec<u8>; 2],
 }
@@ -41,14 +45,14 @@ pub(crate) struct Task<'a> {
 }
 
 impl Multiplier {
-    /// `truncates_fp8`: sums of FP8 lose bits as Hopper's do.
-    pub(crate) fn new(truncates_fp8: bool) -> Self {
+    pub(crate) fn new(accumulation: Accumulation) -> Self {
         let level = Level::detect();
         Multiplier {
             level,
             factors: Factors::default(),
             wide: Vec::new(),
-            truncates_fp8,
+            accumulation,
+            exponents: Exponents::default(),
             buffers: Default::default(),
         }
     }
@@ -64,11 +68,9 @@ impl Multiplier {
     }
 
     /// `sum += a * b^T`. `sum` are the fragments of the first warp, register by register, then those of
-    /// the next. FP32 sums add the products in the order of K; FP16 sums do so in FP32 and round once.
+    /// the next. As [`Accumulation`] says; with FP32, FP16 sums are rounded once.
     pub(crate) fn multiply(&mut self, task: &Task<'_>, sum: &mut [Lanes]) {
         let product = task.product;
-        let elements = [product.a, product.b];
-        self.factors.decode(self.level, elements, [task.a, task.b], task.negate);
         if !task.adds && product.sum != Sum::S32 {
             sum.fill([0; LANES]);
         }
@@ -76,26 +78,34 @@ impl Multiplier {
             Sum::F32 => {
                 // SAFETY: every bit pattern is a float, of the same size and alignment.
                 let wide = unsafe { &mut *(std::ptr::from_mut(sum) as *mut [[f32; LANES]]) };
-                self.add_products(product, wide);
+                self.add_products(task, wide);
             }
-            Sum::F16 => self.add_to_halves(product, sum),
+            Sum::F16 => self.add_to_halves(task, sum),
             Sum::S32 => self.add_to_integers(task, sum),
         }
     }
 
     /// Adds to registers of FP32.
-    fn add_products(&mut self, product: Product, sums: &mut [[f32; LANES]]) {
-        let n = usize::from(product.n);
-        if self.truncates_fp8 && product.a.is_fp8() {
-            let (a, b) = self.factors.plain();
-            truncated(a, b, n, sums);
+    fn add_products(&mut self, task: &Task<'_>, sums: &mut [[f32; LANES]]) {
+        let Task { product, a, b, negate, .. } = *task;
+        let (elements, bytes, n) = ([product.a, product.b], [a, b], usize::from(product.n));
+        let as_hopper = self.accumulation == Accumulation::Hopper && product.sum != Sum::S32;
+        let plain = !as_hopper && negate == [false; 2];
+        if plain && self.factors.accumulate_bytes(self.level, elements, bytes, n, sums) {
+            return;
+        }
+        self.factors.decode(self.level, elements, bytes, negate);
+        if as_hopper {
+            self.factors.arrange_at(self.level, n);
+            let how = (Rule::of(product), n);
+            hopper::accumulate(self.level, &self.factors, &mut self.exponents, how, sums);
         } else {
             self.factors.accumulate(self.level, n, sums);
         }
     }
 
     /// Adds to registers of two FP16 of neighbouring columns each.
-    fn add_to_halves(&mut self, product: Product, sum: &mut [Lanes]) {
+    fn add_to_halves(&mut self, task: &Task<'_>, sum: &mut [Lanes]) {
         let mut wide = std::mem::take(&mut self.wide);
         wide.clear();
         for pair in sum.as_chunks::<2>().0 {
@@ -103,8 +113,12 @@ impl Multiplier {
             let [low, high] = [0, 16].map(|at| [0, 1].map(|i| pair[i].map(|x| half(x, at))));
             wide.extend([low[0], high[0], low[1], high[1]]);
         }
-        self.add_products(product, &mut wide);
-        let half = |x: f32| u32::from(f16::from_f32(x).to_bits());
+        self.add_products(task, &mut wide);
+        let has_no_negative_zero = self.accumulation == Accumulation::Hopper;
+        let half = |x: f32| {
+            let bits = f16::from_f32(x).to_bits();
+            u32::from(if has_no_negative_zero && bits == 0x8000 { 0 } else { bits })
+        };
         for (pair, wide) in sum.as_chunks_mut::<2>().0.iter_mut().zip(wide.as_chunks::<4>().0) {
             for (i, register) in pair.iter_mut().enumerate() {
                 let [low, high] = [&wide[2 * i], &wide[2 * i + 1]];
@@ -119,7 +133,7 @@ impl Multiplier {
         let mut wide = std::mem::take(&mut self.wide);
         wide.clear();
         wide.resize(sum.len(), [0.0; LANES]);
-        self.add_products(task.product, &mut wide);
+        self.add_products(task, &mut wide);
         for (register, wide) in sum.iter_mut().zip(&wide) {
             for (bits, terms) in register.iter_mut().zip(wide) {
                 let before = if task.adds { *bits as i32 } else { 0 };
@@ -140,48 +154,10 @@ fn place(register: usize, lane: usize) -> (usize, usize) {
     (row, register / 4 * 8 + lane % 4 * 2 + register % 2)
 }
 
-/// Sums as Hopper is reported to form them.
-fn truncated(a: &[f32], b: &[f32], n: usize, sums: &mut [[f32; LANES]]) {
-    let k = b.len() / n;
-    for (i, register) in sums.iter_mut().enumerate() {
-        for (lane, value) in register.iter_mut().enumerate() {
-            let (row, column) = place(i % (n / 2), lane);
-            let a = &a[(i / (n / 2) * ROWS + row) * k..][..k];
-            let b = &b[column * k..][..k];
-            *value = truncated_sum(*value, a.iter().zip(b).map(|(x, y)| x * y));
-        }
-    }
-}
-
-/// All terms are aligned to the largest exponent, cut to 13 bits below it, and added exactly.
-fn truncated_sum(before: f32, products: impl Iterator<Item = f32> + Clone) -> f32 {
-    let terms = std::iter::once(before).chain(products);
-    if terms.clone().any(|x| !x.is_finite()) {
-        return terms.sum();
-    }
-    let largest = terms.clone().fold(0.0f32, |most, x| most.max(x.abs()));
-    if largest == 0.0 {
-        return 0.0;
-    }
-    let exponent = (largest.to_bits() >> 23) as i32 - 127;
-    let unit = 2f64.powi(exponent - KEPT_BITS);
-    let steps: f64 = terms.map(|x| (f64::from(x) / unit).trunc()).sum();
-    (steps * unit) as f32
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::program::matrix::Element;
-
-    #[test]
-    fn truncated_sums_lose_what_lies_14_bits_below() {
-        // The unit is 2^-13 beside 1, so 2^-14 is lost and 2^-13 is kept.
-        let small = |e: i32| 2f32.powi(e);
-        assert_eq!(truncated_sum(1.0, [small(-14), small(-14)].into_iter()), 1.0);
-        assert_eq!(truncated_sum(1.0, [small(-13)].into_iter()), 1.0 + small(-13));
-        assert_eq!(truncated_sum(-1.0, [1.5 * small(-13)].into_iter()), -1.0 + small(-13));
-    }
 
     #[test]
     fn all_levels_give_the_same_bits() {
@@ -194,20 +170,23 @@ mod tests {
             // No exponent is all ones, so that there is no NaN.
             (0..count).map(|_| byte() & 0xbb).collect()
         };
-        let elements = [Element::F16, Element::Bf16, Element::Tf32, Element::E4m3, Element::S8];
-        for (element, n) in elements.into_iter().flat_map(|it| [(it, 8), (it, 24), (it, 128)]) {
-            let product =
-                Product { a: element, b: element, sum: Sum::F32, n, depth: 32, saturates: false };
+        let elements =
+            [Element::F16, Element::Bf16, Element::Tf32, Element::E4m3, Element::E5m2, Element::S8];
+        let widths = elements.into_iter().flat_map(|it| [(it, 8), (it, 24), (it, 128)]);
+        let both = [Accumulation::Fp32, Accumulation::Hopper];
+        for ((element, n), accumulation) in widths.flat_map(|it| both.map(|how| (it, how))) {
+            let sum = if element == Element::S8 { Sum::S32 } else { Sum::F32 };
+            let product = Product { a: element, b: element, sum, n, depth: 32, saturates: false };
             let (a, b) = (bytes(64 * 32), bytes(usize::from(n) * 32));
             let task = Task { product, a: &a, b: &b, negate: [true, false], adds: true };
             let mut results = Vec::new();
             for level in levels() {
-                let mut multiplier = Multiplier { level, ..Multiplier::new(false) };
+                let mut multiplier = Multiplier { level, ..Multiplier::new(accumulation) };
                 let mut sum = vec![[1f32.to_bits(); LANES]; 4 * product.sum_registers()];
                 multiplier.multiply(&task, &mut sum);
                 results.push(sum);
             }
-            assert!(results.iter().all(|it| *it == results[0]), "{element:?} {n}");
+            assert!(results.iter().all(|it| *it == results[0]), "{element:?} {n} {accumulation:?}");
         }
     }
 

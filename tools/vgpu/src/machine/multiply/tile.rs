@@ -2,6 +2,8 @@
 //! that a register of the sum adds, for each step of K, a vector of A whose elements stand four
 //! times each, times four elements of B that repeat.
 
+#[cfg(target_arch = "x86_64")]
+use super::bytes;
 use super::decode::decode_in;
 use crate::ops::LANES;
 use crate::program::matrix::Element;
@@ -9,12 +11,15 @@ use crate::program::matrix::Element;
 /// Rows of a warp's part of a product.
 pub(crate) const ROWS: usize = 16;
 /// Columns whose registers are summed at the same time.
-const COLUMNS: usize = 16;
+pub(super) const COLUMNS: usize = 16;
 
 /// Half of a register's lanes, as one vector.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 pub(super) struct Half(pub [f32; LANES / 2]);
+
+/// Four quadruples: elements of B of one step of K, or of their exponents.
+pub(super) type Quads<T> = [[T; 4]; 4];
 
 /// The factors of a product as the loops want them.
 #[derive(Default)]
@@ -25,7 +30,7 @@ pub(super) struct Factors {
     wide_a: Vec<Half>,
     /// For each 16 columns and step of K four quadruples: columns 0, 2, 4, 6; the odd ones; the same
     /// of the next eight.
-    narrow_b: Vec<[[f32; 4]; 4]>,
+    narrow_b: Vec<Quads<f32>>,
 }
 
 /// What the loops are compiled for.
@@ -78,7 +83,10 @@ impl Factors {
         match level {
             // SAFETY: `Level::detect` found the features.
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => unsafe { accumulate_avx512(self, n, sums) },
+            Level::Avx512 => unsafe {
+                arrange_avx512(self, n);
+                accumulate_avx512(self, n, sums);
+            },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => unsafe { accumulate_avx2(self, n, sums) },
@@ -89,13 +97,59 @@ impl Factors {
         }
     }
 
+    /// As [`Factors::decode`] and [`Factors::accumulate`], faster, for the factors and levels where it can; whether it
+    /// has. A and B as numbers are not to be had then.
+    pub(super) fn accumulate_bytes(
+        &mut self,
+        level: Level,
+        elements: [Element; 2],
+        bytes: [&[u8]; 2],
+        n: usize,
+        sums: &mut [[f32; LANES]],
+    ) -> bool {
+        match level {
+            // SAFETY: `Level::detect` found the features.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => unsafe {
+                let takes = bytes::takes(elements, bytes, n);
+                if takes {
+                    let ([a, b], [a_bytes, b_bytes]) = (elements, bytes);
+                    bytes::narrow(b, b_bytes, &mut self.narrow_b);
+                    // Warp by warp, so that what is wide stays in the nearest cache.
+                    let warps = a_bytes.chunks_exact(ROWS * b_bytes.len() / n);
+                    for (rows, sums) in warps.zip(sums.chunks_exact_mut(n / 2)) {
+                        bytes::widen(a, rows, &mut self.wide_a);
+                        accumulate_avx512(self, n, sums);
+                    }
+                }
+                takes
+            },
+            _ => false,
+        }
+    }
+
+    /// Brings A and B into the loops' order.
+    pub(super) fn arrange_at(&mut self, level: Level, n: usize) {
+        match level {
+            // SAFETY: `Level::detect` found the features.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => unsafe { arrange_avx512(self, n) },
+            _ => self.arrange(n, spread_in, transpose_in),
+        }
+    }
+
+    /// A and B in the loops' order.
+    pub(super) fn arranged(&self) -> (&[Half], &[Quads<f32>]) {
+        (&self.wide_a, &self.narrow_b)
+    }
+
     /// Brings the numbers into the loops' order.
     #[inline(always)]
     fn arrange(
         &mut self,
         n: usize,
         spread: impl Fn([&[f32; 4]; 4]) -> [Half; 4],
-        transpose: impl Fn([[&[f32; 4]; 4]; 4]) -> [[[f32; 4]; 4]; 4],
+        transpose: impl Fn([[&[f32; 4]; 4]; 4]) -> [Quads<f32>; 4],
     ) {
         let quads = self.b.len() / n / 4;
         self.wide_a.resize(self.a.len() * 4 / (LANES / 2), Half([0.0; LANES / 2]));
@@ -134,9 +188,9 @@ impl Factors {
         &self,
         n: usize,
         sums: &mut [[f32; LANES]],
-        block: impl Fn(&[Half], &[[[f32; 4]; 4]], &mut [[f32; LANES]]),
+        block: impl Fn(&[Half], &[Quads<f32>], &mut [[f32; LANES]]),
     ) {
-        let k = self.b.len() / n;
+        let k = self.narrow_b.len() / n.div_ceil(COLUMNS);
         for (a, registers) in self.wide_a.chunks_exact(4 * k).zip(sums.chunks_exact_mut(n / 2)) {
             for (b, registers) in self.narrow_b.chunks_exact(k).zip(registers.chunks_mut(8)) {
                 block(a, b, registers);
@@ -153,7 +207,7 @@ fn spread_in(rows: [&[f32; 4]; 4]) -> [Half; 4] {
 
 /// Four steps of column `i` of each quadruple to the quadruples of each step.
 #[inline(always)]
-fn transpose_in(columns: [[&[f32; 4]; 4]; 4]) -> [[[f32; 4]; 4]; 4] {
+fn transpose_in(columns: [[&[f32; 4]; 4]; 4]) -> [Quads<f32>; 4] {
     std::array::from_fn(|step| {
         std::array::from_fn(|at| std::array::from_fn(|i| columns[i][at][step]))
     })
@@ -161,7 +215,7 @@ fn transpose_in(columns: [[&[f32; 4]; 4]; 4]) -> [[[f32; 4]; 4]; 4] {
 
 /// Register `4 * octet + 2 * half + parity` has rows `8 * half` on and the even or odd columns.
 #[inline(always)]
-fn block_in(a: &[Half], b: &[[[f32; 4]; 4]], registers: &mut [[f32; LANES]]) {
+fn block_in(a: &[Half], b: &[Quads<f32>], registers: &mut [[f32; LANES]]) {
     for octet in 0..registers.len() / 4 {
         for parity in 0..2 {
             let at = [4 * octet + parity, 4 * octet + parity + 2];
@@ -242,12 +296,17 @@ fn accumulate_avx2(factors: &mut Factors, n: usize, sums: &mut [[f32; LANES]]) {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
-fn accumulate_avx512(factors: &mut Factors, n: usize, sums: &mut [[f32; LANES]]) {
-    factors.arrange(n, |rows| spread_avx512(rows), |columns| transpose_avx512(columns));
+fn accumulate_avx512(factors: &Factors, n: usize, sums: &mut [[f32; LANES]]) {
     factors.each_block(n, sums, |a, b, registers| match registers.len() {
         8 => block_avx512::<4>(a, b, registers),
         _ => block_avx512::<2>(a, b, registers),
     });
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
+fn arrange_avx512(factors: &mut Factors, n: usize) {
+    factors.arrange(n, |rows| spread_avx512(rows), |columns| transpose_avx512(columns));
 }
 
 /// A vector of four quadruples.
@@ -283,7 +342,7 @@ fn spread_avx512(rows: [&[f32; 4]; 4]) -> [Half; 4] {
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn transpose_avx512(columns: [[&[f32; 4]; 4]; 4]) -> [[[f32; 4]; 4]; 4] {
+fn transpose_avx512(columns: [[&[f32; 4]; 4]; 4]) -> [Quads<f32>; 4] {
     use std::arch::x86_64::{
         __m512, _mm512_castpd_ps, _mm512_castps_pd, _mm512_unpackhi_pd, _mm512_unpackhi_ps,
         _mm512_unpacklo_pd, _mm512_unpacklo_ps,
@@ -303,11 +362,7 @@ fn transpose_avx512(columns: [[&[f32; 4]; 4]; 4]) -> [[[f32; 4]; 4]; 4] {
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq")]
-fn block_avx512<const QUADS: usize>(
-    a: &[Half],
-    b: &[[[f32; 4]; 4]],
-    registers: &mut [[f32; LANES]],
-) {
+fn block_avx512<const QUADS: usize>(a: &[Half], b: &[Quads<f32>], registers: &mut [[f32; LANES]]) {
     use std::arch::x86_64::{
         __m512, _mm_loadu_ps, _mm512_broadcast_f32x4, _mm512_fmadd_ps, _mm512_load_ps,
         _mm512_loadu_ps, _mm512_setzero_ps, _mm512_storeu_ps,

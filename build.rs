@@ -2,11 +2,17 @@
 //!
 //! Compiled kernels are cached by content under the target folder, across profiles and features.
 
+#[path = "build/cache.rs"]
 mod cache;
+#[path = "build/compile.rs"]
 mod compile;
+#[path = "build/embed.rs"]
 mod embed;
+#[path = "build/nvcc.rs"]
 mod nvcc;
+#[path = "build/sources.rs"]
 mod sources;
+#[path = "build/table.rs"]
 mod table;
 
 use std::env;
@@ -32,7 +38,7 @@ fn main() -> ExitCode {
 fn run() -> Result<(), String> {
     let root = folder("CARGO_MANIFEST_DIR")?;
     let out_dir = folder("OUT_DIR")?;
-    for path in ["build", "csrc"] {
+    for path in ["build.rs", "build", "csrc"] {
         println!("cargo::rerun-if-changed={path}");
     }
     for variable in nvcc::VARIABLES.into_iter().chain([embed::VARIABLE]) {

@@ -1,28 +1,10 @@
-//! Launches of products that the cases run with, whatever would be chosen for their shapes.
+//! Launches of products that tests ask for, whatever would be chosen for the shapes.
 
-use moekit::backend::cuda::heuristics::{Cluster, GemmConfig, GemmTile, Smem, tiles};
-use moekit::gemm::{GemmFormat, GemmKind, GemmShape};
+use moekit::backend::cuda::heuristics::{Cluster, GemmConfig, GemmTile, Smem, tiles, tiles_of};
+use moekit::gemm::{GemmFormat, GemmKind, GemmOutFormat, GemmShape};
 
 /// Shared memory of a CTA on SM 9.0, in bytes.
 const MAX_SMEM_BYTES: usize = 227 << 10;
-
-/// The cases that meet every part of a kernel.
-pub const fn cases(format: GemmFormat) -> [&'static str; 4] {
-    match format {
-        GemmFormat::Fp8 => [
-            "fp8_products_of_every_shape_agree_with_f64",
-            "::groups_of_every_pattern_agree_with_f64",
-            "masked_groups_of_every_size_agree_with_f64",
-            "a_row_has_the_same_bits_in_every_layout",
-        ],
-        GemmFormat::Bf16 => [
-            "bf16_products_of_every_shape_agree_with_f64",
-            "bf16_groups_of_every_pattern_agree_with_f64",
-            "masked_rows_beyond_the_count_are_left_alone",
-            "a_bf16_row_has_the_same_bits_in_any_company",
-        ],
-    }
-}
 
 /// Every tile with the deepest ring that fits; the shortest rings; clusters.
 pub fn all(format: GemmFormat) -> Vec<(String, GemmConfig)> {
@@ -34,18 +16,35 @@ pub fn all(format: GemmFormat) -> Vec<(String, GemmConfig)> {
     let shortest = some.clone().map(|&tile| (tile, least, Cluster::Single));
     let paired = some.map(|&tile| (tile, 2, Cluster::AlongN));
     let all = deepest.chain(shortest).chain(paired);
-    all.map(|(tile, num_stages, cluster)| config(format, tile, num_stages, cluster)).collect()
+    // The larger of the two, for any format of D.
+    let shape = GemmShape { format, ..GemmShape::new(GemmKind::Dense, 1, 1, 128) };
+    all.map(|(tile, num_stages, cluster)| config(shape, tile, num_stages, cluster)).collect()
+}
+
+/// The same of kernels that activate.
+#[allow(dead_code, reason = "each test uses its part")]
+pub fn all_swiglu() -> Vec<(String, GemmConfig)> {
+    let shape = GemmShape {
+        out: GemmOutFormat::SwigluFp8,
+        ..GemmShape::new(GemmKind::Contiguous, 1, 256, 128)
+    };
+    let tiles = tiles_of(&shape).iter();
+    let deepest = tiles.clone().map(|&tile| (tile, usize::MAX, Cluster::Single));
+    let shortest = tiles.clone().map(|&tile| (tile, 1, Cluster::Single));
+    let paired = tiles.filter(|tile| !tile.swap_ab).map(|&tile| (tile, 2, Cluster::AlongN));
+    let all = deepest.chain(shortest).chain(paired);
+    let named = all.map(|(tile, num_stages, cluster)| config(shape, tile, num_stages, cluster));
+    named.map(|(name, config)| (format!("swiglu-{name}"), config)).collect()
 }
 
 /// A launch and its name, with at most `max_stages`.
 fn config(
-    format: GemmFormat,
+    shape: GemmShape,
     tile: GemmTile,
     max_stages: usize,
     cluster: Cluster,
 ) -> (String, GemmConfig) {
-    // The larger of the two, for any format of D.
-    let shape = GemmShape { format, ..GemmShape::new(GemmKind::Dense, 1, 1, 128) };
+    let format = shape.format;
     let smem = Smem::new(&tile, &shape);
     let num_stages = smem.num_stages(MAX_SMEM_BYTES).min(max_stages);
     let config = GemmConfig {
