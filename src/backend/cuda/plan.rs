@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn many_experts_leave_room_for_fewer_warps() {
         assert_eq!(shape(1 << 20, 256), (8, 32));
-        assert_eq!(shape(1 << 20, 4096).1, 10);
+        assert_eq!(shape(1 << 20, 4096).1, 9);
         assert_eq!(shape(1 << 20, 9_500).1, 1);
         let error = PlanShape::of(1, 0, 100_000, H100).expect_err("too many").to_string();
         assert!(error.starts_with("plan: `local_experts` is 100000"), "{error}");
