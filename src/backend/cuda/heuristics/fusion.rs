@@ -49,9 +49,8 @@ impl SwigluFusion {
     /// # Ok::<(), moekit::Error>(())
     /// ```
     pub fn new(shape: &GemmShape, device: &DeviceSpec, options: &ChooseOptions) -> Result<Self> {
-        let estimate = |out| {
-            choose(&GemmShape { out, ..*shape }, device, options).map(|it| it.estimate)
-        };
+        let estimate =
+            |out| choose(&GemmShape { out, ..*shape }, device, options).map(|it| it.estimate);
         let fused = estimate(GemmOutFormat::SwigluFp8)?;
         let row_bytes = GemmOutFormat::Bf16.traffic_bytes(shape.n)
             + GemmOutFormat::SwigluFp8.traffic_bytes(shape.n);
