@@ -61,6 +61,9 @@ fn a_program_ends_as_it_ends_and_its_arguments_are_its_own() {
     let output = vgpu(&["run", "--check", "races,barriers", "sh", "-c", "echo $VGPU_CHECK"]);
     assert_eq!(texts(&output)[0], "races,barriers\n");
     assert!(!vgpu(&["run", "--check", "race", "true"]).status.success());
+    let args = ["run", "--accumulation", "hopper", "sh", "-c", "echo $VGPU_ACCUMULATION"];
+    assert_eq!(texts(&vgpu(&args))[0], "hopper\n");
+    assert!(!vgpu(&["run", "--accumulation", "fp16", "true"]).status.success());
     let output = vgpu(&["run", "sh", "-c", "kill -9 $$"]);
     assert_eq!(output.status.code(), Some(128 + 9));
     let folders = texts(&vgpu(&["run", "sh", "-c", "echo ${LD_LIBRARY_PATH%%:*}"]));

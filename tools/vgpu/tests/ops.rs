@@ -31,6 +31,18 @@ fn float_arithmetic() {
     run(include_str!("ops/float.txt"));
 }
 
+/// Of architectures behind sm_90a.
+#[test]
+fn later_instructions() {
+    run(include_str!("ops/later.txt"));
+}
+
+/// NaN, infinities, zeros, subnormals, saturation.
+#[test]
+fn corners() {
+    run(include_str!("ops/corners.txt"));
+}
+
 #[test]
 fn comparisons() {
     run(include_str!("ops/compare.txt"));

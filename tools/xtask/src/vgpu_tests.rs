@@ -13,18 +13,45 @@ use crate::toolchain::Environment;
 use crate::vgpu::{self, Mode};
 use crate::{cargo, workspace};
 
-/// Test targets, with what they are called with and in which modes.
-const PROGRAMS: [(&str, &[&str], &[Mode]); 4] = [
-    ("conformance", &["--backend", "vgpu"], &Mode::TESTED),
+/// A test target, with what it is called with and in which modes.
+struct Program {
+    name: &'static str,
+    args: &'static [&'static str],
+    modes: &'static [Mode],
+    /// Whether tensor cores add as Hopper's do.
+    is_hopper: bool,
+}
+
+const PROGRAMS: [Program; 6] = [
+    Program {
+        name: "conformance",
+        args: &["--backend", "vgpu"],
+        modes: &Mode::TESTED,
+        is_hopper: false,
+    },
+    // Bounds must hold with the sums of a GPU's tensor cores too, for the kernels that are chosen.
+    Program {
+        name: "conformance",
+        args: &["--backend", "vgpu", "--stage", "gemm", "vgpu::gemm::"],
+        modes: &[Mode::Earliest],
+        is_hopper: true,
+    },
+    Program {
+        name: "conformance",
+        args: &["--backend", "vgpu", "--stage", "layer"],
+        modes: &[Mode::Earliest],
+        is_hopper: true,
+    },
     // The table of times that goes with a check of a GPU.
-    (
-        "conformance",
-        &["--backend", "vgpu", "--stage", "plan", "--timing", "--divide", "64"],
-        &[Mode::Earliest],
-    ),
+    Program {
+        name: "conformance",
+        args: &["--backend", "vgpu", "--stage", "plan", "--timing", "--divide", "64"],
+        modes: &[Mode::Earliest],
+        is_hopper: false,
+    },
     // Where lanes run one by one, in a random order, they do not meet in the banks as on a GPU.
-    ("counts", &[], &[Mode::Earliest]),
-    ("cuda", &[], &Mode::TESTED),
+    Program { name: "counts", args: &[], modes: &[Mode::Earliest], is_hopper: false },
+    Program { name: "cuda", args: &[], modes: &Mode::TESTED, is_hopper: false },
 ];
 
 /// Builds the programs once and runs them in their modes, as many at a time as there are cores.
@@ -34,9 +61,9 @@ pub fn run(mut environment: Environment, features: &[&str]) -> Result<Summary> {
     vgpu::add_to(&mut environment)?;
     let options = [&["--workspace"], features].concat();
     let mut jobs = Vec::new();
-    for (name, args, modes) in PROGRAMS {
+    for Program { name, args, modes, is_hopper } in PROGRAMS {
         let program = cargo::build_test(name, &options, &environment)?;
-        let job = |&mode: &Mode| Job { name, args, mode, program: program.clone() };
+        let job = |&mode: &Mode| Job { name, args, mode, is_hopper, program: program.clone() };
         jobs.extend(modes.iter().map(job));
     }
     let num_jobs = jobs.len();
@@ -59,19 +86,26 @@ struct Job {
     name: &'static str,
     args: &'static [&'static str],
     mode: Mode,
+    /// Tensor cores add as Hopper's do, not in FP32; that is all that is looked at.
+    is_hopper: bool,
     program: PathBuf,
 }
 
 impl Job {
     /// Shows one line, or all that the program wrote if a test has failed.
     fn run(&self, environment: &Environment) -> Result<Summary> {
-        let Self { name, args, mode, program } = self;
-        let purpose = format!("run `{name}` on the virtual GPU, {mode}");
+        let Self { name, args, mode, is_hopper, program } = self;
+        let how = if *is_hopper { ", sums of Hopper" } else { "" };
+        let purpose = format!("run `{name}` on the virtual GPU, {mode}{how}");
         let root: &Path = &workspace::root();
         let step = Step::new(&purpose, program).args(*args).current_dir(root).silent();
-        let (status, output) = mode.apply(environment.apply(step)).output_unseen()?;
+        let mut step = mode.apply(environment.apply(step));
+        if *is_hopper {
+            step = step.env("VGPU_ACCUMULATION", "hopper").env("VGPU_CHECK", "none");
+        }
+        let (status, output) = step.output_unseen()?;
         let summary = Summary::parse(&output);
-        println!("{name} on the virtual GPU, {mode}: {summary}");
+        println!("{name} on the virtual GPU, {mode}{how}: {summary}");
         if !status.success() {
             println!("{output}");
         }
@@ -123,6 +157,7 @@ mod tests {
             name: "script",
             args: script,
             mode: Mode::Latest,
+            is_hopper: false,
             program: "sh".into(),
         };
         let broken = job(&["-c", "exit 3"]).run(&Environment::default());

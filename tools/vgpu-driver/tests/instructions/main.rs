@@ -24,10 +24,11 @@ use libtest_mimic::{Arguments, Failed, Trial};
 /// Set in the process that finds the virtual GPU.
 const CHILD: &str = "VGPU_INSTRUCTIONS_CHILD";
 
-const TABLES: [(&str, &str); 5] = [
+const TABLES: [(&str, &str); 6] = [
     ("integer", include_str!("../../../vgpu/tests/ops/integer.txt")),
     ("bits", include_str!("../../../vgpu/tests/ops/bits.txt")),
     ("float", include_str!("../../../vgpu/tests/ops/float.txt")),
+    ("corners", include_str!("../../../vgpu/tests/ops/corners.txt")),
     ("compare", include_str!("../../../vgpu/tests/ops/compare.txt")),
     ("convert", include_str!("../../../vgpu/tests/ops/convert.txt")),
 ];

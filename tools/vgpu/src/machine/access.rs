@@ -1,9 +1,9 @@
 //! Loads and stores.
 
 use super::exec::Exec;
-use super::lanes::Cell;
+use super::lanes::{Cell, each_lane};
 use super::pointers::Kind;
-use super::{Flow, Trap, lanes_of};
+use super::{Flow, Trap};
 use crate::ops::{Class, LANES};
 use crate::program::inst::{Access, Semantics};
 use crate::program::{Inst, Reg};
@@ -51,15 +51,15 @@ impl Exec<'_, '_> {
         match access.class {
             Class::R64 => {
                 let row = self.warp.registers.r64_mut(dest);
-                lanes_of(active).for_each(|lane| row[lane] = value(lane) as u64);
+                each_lane(active, |lane| row[lane] = value(lane) as u64);
             }
             Class::R128 => {
                 let row = self.warp.registers.r128_mut(dest);
-                lanes_of(active).for_each(|lane| row[lane] = value(lane));
+                each_lane(active, |lane| row[lane] = value(lane));
             }
             Class::R32 | Class::Pred => {
                 let row = self.warp.registers.r32_mut(dest);
-                lanes_of(active).for_each(|lane| row[lane] = value(lane) as u32);
+                each_lane(active, |lane| row[lane] = value(lane) as u32);
             }
         }
     }
@@ -75,24 +75,49 @@ impl Exec<'_, '_> {
         let pointers = self.pointers(access.space, &addresses, active, bytes, Kind::Write)?;
         self.tally(access.space, &addresses, active, bytes, Kind::Write);
         self.observe_access(inst, access, &addresses, active, Kind::Write)?;
-        for lane in lanes_of(active) {
-            for element in 0..usize::from(access.vector) {
-                let source = self.used(inst, 1 + element);
-                let value = self.warp.registers.get(access.class, source, lane);
-                let at = pointers[lane].wrapping_add(element * usize::from(access.bytes));
-                // SAFETY: `pointers` checked bounds and alignment of all elements.
-                unsafe {
-                    match access.bytes {
-                        1 => u8::put(at, value as u8),
-                        2 => u16::put(at, value as u16),
-                        4 => u32::put(at, value as u32),
-                        8 => u64::put(at, value as u64),
-                        _ => u128::put(at, value),
-                    }
+        for element in 0..usize::from(access.vector) {
+            let source = self.used(inst, 1 + element);
+            let at = element * usize::from(access.bytes);
+            // SAFETY: `pointers` checked bounds and alignment of all elements.
+            unsafe {
+                match access.bytes {
+                    1 => self.store_rows(&pointers, at, access, source, active, |x| x as u8),
+                    2 => self.store_rows(&pointers, at, access, source, active, |x| x as u16),
+                    4 => self.store_rows(&pointers, at, access, source, active, |x| x as u32),
+                    8 => self.store_rows(&pointers, at, access, source, active, |x| x as u64),
+                    _ => self.store_rows(&pointers, at, access, source, active, |x| x),
                 }
             }
         }
         Ok(Flow::Next)
+    }
+
+    /// # Safety
+    ///
+    /// Each active lane's pointer is valid and aligned for a `T` at byte `at`.
+    unsafe fn store_rows<T: Cell>(
+        &self,
+        pointers: &[*mut u8; LANES],
+        at: usize,
+        access: &Access,
+        source: Reg,
+        active: u32,
+        cut: impl Fn(u128) -> T,
+    ) {
+        // SAFETY: the caller's.
+        let put = |lane: usize, value: u128| unsafe { T::put(pointers[lane].add(at), cut(value)) };
+        let registers = &self.warp.registers;
+        match access.class {
+            Class::R64 => {
+                let row = registers.r64(source);
+                each_lane(active, |lane| put(lane, row[lane].into()));
+            }
+            Class::R32 => {
+                let row = registers.r32(source);
+                each_lane(active, |lane| put(lane, row[lane].into()));
+            }
+            class => each_lane(active, |lane| put(lane, registers.get(class, source, lane))),
+        }
     }
 }
 

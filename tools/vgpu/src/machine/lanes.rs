@@ -1,6 +1,18 @@
-//! Values in memory that several host threads may touch at once.
+//! The lanes of a warp, and values in memory that several host threads may touch at once.
 
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+
+use crate::ops::LANES;
+
+/// Calls `act` with each active lane, in order; a loop of fixed length if all are.
+#[inline(always)]
+pub(super) fn each_lane(active: u32, mut act: impl FnMut(usize)) {
+    if active == u32::MAX {
+        (0..LANES).for_each(act);
+    } else {
+        super::lanes_of(active).for_each(&mut act);
+    }
+}
 
 /// A value that is loaded and stored whole.
 pub(super) trait Cell: Copy {

@@ -2,6 +2,7 @@
 
 use super::Trap;
 use super::exec::Exec;
+use super::lanes::each_lane;
 use crate::fault::FaultKind;
 use crate::ops::LANES;
 use crate::program::inst::Space;
@@ -38,19 +39,35 @@ impl Exec<'_, '_> {
     ) -> Result<[*mut u8; LANES], Trap> {
         let align = bytes.next_power_of_two().min(16) - 1;
         let mut out = [std::ptr::null_mut(); LANES];
-        if let Some(lane) = super::lanes_of(active).find(|lane| addresses[*lane] & align != 0) {
+        if addresses.iter().fold(0, |all, address| all | address) & align != 0
+            && let Some(lane) = super::lanes_of(active).find(|lane| addresses[*lane] & align != 0)
+        {
             return Err(self.misaligned(space, addresses[lane], bytes, kind, lane));
+        }
+        let (low, high) = extent(addresses, active);
+        // Most often all lanes are in one allocation, or in the block's own shared memory.
+        if let Some(base) = self.near(space, low, high.wrapping_sub(low).wrapping_add(bytes), kind)
+        {
+            each_lane(active, |lane| {
+                out[lane] = base.wrapping_add((addresses[lane] - low) as usize);
+            });
+            return Ok(out);
         }
         for lane in super::lanes_of(active) {
             let address = addresses[lane];
-            let near = self.grid.view.host(space, address, bytes);
-            let near = near.or_else(|| self.own_shared(space, address, bytes, kind));
-            out[lane] = match near {
+            out[lane] = match self.near(space, address, bytes, kind) {
                 Some(pointer) => pointer,
                 None => self.pointer(space, address, bytes, kind, lane)?,
             };
         }
         Ok(out)
+    }
+
+    /// The host pointer of bytes of the allocation of the last access, or of the own CTA's shared memory.
+    #[inline(always)]
+    fn near(&mut self, space: Space, address: u64, bytes: u64, kind: Kind) -> Option<*mut u8> {
+        let global = self.grid.view.host(space, address, bytes);
+        global.or_else(|| self.own_shared(space, address, bytes, kind))
     }
 
     /// The host pointer of bytes of the own CTA's shared memory, if no product reads that.
@@ -71,7 +88,7 @@ impl Exec<'_, '_> {
         let cta = &mut self.cluster.ctas[self.warp.cta];
         let inside = offset >= RESERVED_SHARED.into()
             && offset < 1 << 24
-            && offset + bytes <= cta.shared_bytes.into();
+            && bytes <= u64::from(cta.shared_bytes).saturating_sub(offset);
         let free = kind == Kind::Read || cta.pins.is_empty();
         (inside && free).then(|| cta.shared_ptr().wrapping_add(offset as usize))
     }
@@ -152,6 +169,17 @@ impl Exec<'_, '_> {
         let access = describe(space, kind);
         Trap::new(FaultKind::OutOfBounds { access, address, bytes, hint }, lane as u32)
     }
+}
+
+/// The lowest and the highest address of the active lanes.
+#[inline(always)]
+fn extent(addresses: &[u64; LANES], active: u32) -> (u64, u64) {
+    let (mut low, mut high) = (u64::MAX, 0);
+    each_lane(active, |lane| {
+        low = low.min(addresses[lane]);
+        high = high.max(addresses[lane]);
+    });
+    (low, high)
 }
 
 fn describe(space: Space, kind: Kind) -> String {

@@ -113,8 +113,8 @@ table! {
     }
     /// Four bytes, from byte `c` of `b:a` backwards.
     "prmt.b32.b4e" => (a: u32, b: u32, c: u32) -> u32 {
-        let bytes = u128::from(u64::from(b) << 32 | u64::from(a));
-        ((bytes | bytes << 64) >> (((c & 3) + 5) * 8)) as u32
+        let bytes = (u64::from(b) << 32 | u64::from(a)).to_le_bytes();
+        u32::from_le_bytes([0, 1, 2, 3].map(|i| bytes[(8 + (c & 3) as usize - i) % 8]))
     }
     /// The bytes of `a`, those to the right of byte `c` replaced by it.
     "prmt.b32.ecl" => (a: u32, _b: u32, c: u32) -> u32 {

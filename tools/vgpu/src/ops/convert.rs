@@ -156,7 +156,9 @@ mod others {
         "cvt.rz.f32.f64" => (a: f64) -> f32 { to_f32(a, Mode::Zero) }
         "cvt.rm.f32.f64" => (a: f64) -> f32 { to_f32(a, Mode::Down) }
         "cvt.rp.f32.f64" => (a: f64) -> f32 { to_f32(a, Mode::Up) }
-        "cvt.rn.f16.f64" => (a: f64) -> f16 { f16_from(a, Mode::Nearest) }
+        "cvt.rn.f16.f64" => (a: f64) -> f16 {
+            if a.is_nan() { f16::from_bits(0x7e00) } else { f16_from(a, Mode::Nearest) }
+        }
         "cvt.rn.f16.f32" => (a: f32) -> f16 { f16_from(f64::from(a), Mode::Nearest) }
         "cvt.rz.f16.f32" => (a: f32) -> f16 { f16_from(f64::from(a), Mode::Zero) }
         "cvt.rm.f16.f32" => (a: f32) -> f16 { f16_from(f64::from(a), Mode::Down) }
@@ -188,7 +190,7 @@ mod others {
         }
         "cvt.rna.tf32.f32" => (a: f32) -> u32 { tf32_away(a) }
         "cvt.rn.tf32.f32" => (a: f32) -> u32 { tf32_even(a) }
-        "cvt.rz.tf32.f32" => (a: f32) -> u32 { a.to_bits() & !0x1fff }
+        "cvt.rz.tf32.f32" => (a: f32) -> u32 { if a.is_nan() { 0x7fff_e000 } else { a.to_bits() & !0x1fff } }
 
         /// Two values to 8-bit floats, the first to the upper byte.
         "cvt.rn.satfinite.e4m3x2.f32" => (a: f32, b: f32) -> u16 { pair(Fp8::E4m3, a, b) }

@@ -237,7 +237,9 @@ table! {
     "add.f64" | "add.rn.f64" => (a: f64, b: f64) -> f64 { of_f64(a, b, a + b) }
     "sub.f64" | "sub.rn.f64" => (a: f64, b: f64) -> f64 { of_f64(a, b, a - b) }
     "mul.f64" | "mul.rn.f64" => (a: f64, b: f64) -> f64 { of_f64(a, b, a * b) }
-    "fma.rn.f64" | "mad.rn.f64" => (a: f64, b: f64, c: f64) -> f64 { a.mul_add(b, c) }
+    "fma.rn.f64" | "mad.rn.f64" => (a: f64, b: f64, c: f64) -> f64 {
+        of_f64(of_f64(a, c, 0.0), b, a.mul_add(b, c))
+    }
     "div.rn.f64" => (a: f64, b: f64) -> f64 { a / b }
     "rcp.rn.f64" => (a: f64) -> f64 { 1.0 / a }
     "rcp.approx.ftz.f64" => (a: f64) -> f64 { flush_f64(upper_half(1.0 / flush_f64(a))) }

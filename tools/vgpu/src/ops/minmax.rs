@@ -73,7 +73,7 @@ table! {
     "min.ftz.NaN.f32" => (a: f32, b: f32) -> f32 { or_nan(flush(a), flush(b), min) }
     "max.ftz.NaN.f32" => (a: f32, b: f32) -> f32 { or_nan(flush(a), flush(b), max) }
     "min.f64" => (a: f64, b: f64) -> f64 { if a == b { lower(a, b) } else { a.min(b) } }
-    "max.f64" => (a: f64, b: f64) -> f64 { if a == b { lower(b, a) } else { a.max(b) } }
+    "max.f64" => (a: f64, b: f64) -> f64 { if a == b { -lower(-a, -b) } else { a.max(b) } }
 
     "min.f16" => (a: f16, b: f16) -> f16 { f16_of(min(a.to_f32(), b.to_f32())) }
     "max.f16" => (a: f16, b: f16) -> f16 { f16_of(max(a.to_f32(), b.to_f32())) }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus};
 
 use tempfile::TempDir;
-use vgpu::{Asynchrony, Checks};
+use vgpu::{Accumulation, Asynchrony, Checks};
 
 use crate::{Problem, Result, counts};
 
@@ -41,6 +41,9 @@ pub struct Args {
     /// and barriers
     #[arg(long, value_name = "LIST", value_parser = checks)]
     check: Option<String>,
+    /// How tensor cores add: fp32 (without this), or hopper, as an H100 or H200 does, to the bit
+    #[arg(long, value_name = "HOW", value_parser = accumulation)]
+    accumulation: Option<String>,
     /// Warp instructions after which a launch counts as endless
     #[arg(long, value_name = "N")]
     fuel: Option<u64>,
@@ -67,6 +70,10 @@ fn mode(text: &str) -> std::result::Result<String, String> {
 
 fn checks(text: &str) -> std::result::Result<String, String> {
     text.parse::<Checks>().map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+fn accumulation(text: &str) -> std::result::Result<String, String> {
+    text.parse::<Accumulation>().map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
 /// Ends as the program does; a signal is 128 and its number.
@@ -127,6 +134,7 @@ fn command(args: &Args, folder: &Path, counted: Option<&Path>) -> Result<Command
         ("VGPU_FUEL", number(args.fuel)),
         ("VGPU_ASYNC", args.asynchrony.clone().or(random)),
         ("VGPU_CHECK", args.check.clone()),
+        ("VGPU_ACCUMULATION", args.accumulation.clone()),
         ("VGPU_LOG", args.log.then(|| "1".to_owned())),
     ];
     for (name, value) in settings {
