@@ -28,11 +28,16 @@ enum class GemmOut : uint32_t { kBf16 = 0, kF32 = 1, kF32Accumulate = 2 };
 // side.
 enum class ClusterShares : uint32_t { kNothing = 0, kA = 1, kB = 2 };
 
+// Which scales lie side by side, so that TMA can load them: none, those of neighbouring rows in a block of K, or those
+// of neighbouring blocks in a row.
+enum class ScaleOrder : uint32_t { kAny = 0, kRows = 1, kBlocks = 2 };
+
 // kernels/gemm
 struct GemmParams {
     TensorMap a;        // E4M3 or BF16 [num_a_groups, m, k]
     TensorMap b;        // E4M3 or BF16 [num_groups, n, k]
     TensorMap d;        // BF16 [num_a_groups, m, n]; used if `stores_by_tma`
+    TensorMap a_scale_map, b_scale_map;  // as below, inner extent first as the order says; used if both have one
     ScalesIn a_scales;  // E4M3 only: [num_a_groups, m, ceil_div(k, 128)]
     ScalesIn b_scales;  // E4M3 only: [num_groups, ceil_div(n, 128), ceil_div(k, 128)]
     StackOut out;       // BF16 or FP32 [num_a_groups, m, n]
@@ -44,10 +49,11 @@ struct GemmParams {
     GemmOut kind;
     ClusterShares cluster_shares;
     uint32_t stores_by_tma;
-    uint32_t reserved[5];
+    ScaleOrder a_scale_order, b_scale_order;  // both kAny, or neither; then blocks of K come in fours
+    uint32_t reserved[3];
 };
-static_assert(sizeof(GemmParams) == 576);
-static_assert(offsetof(GemmParams, a_scales) == 384);
-static_assert(offsetof(GemmParams, m) == 520);
+static_assert(sizeof(GemmParams) == 832);
+static_assert(offsetof(GemmParams, a_scales) == 640);
+static_assert(offsetof(GemmParams, m) == 776);
 
 }  // namespace moekit::abi

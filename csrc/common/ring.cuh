@@ -18,10 +18,12 @@ struct RingState {
     uint32_t stage = 0;
     uint32_t parity = 0;
 
+    static constexpr uint32_t kBytesOfStage = kStageBytes;
     static constexpr uint32_t kFull = 0, kEmpty = 8 * layout::kMaxStages;
 
-    // Where the stage's data lie.
-    MK_DEVICE uint32_t data() const { return smem + kFirst + stage * kStageBytes; }
+    // Where the stage's data lie, and the first stage's.
+    MK_DEVICE uint32_t data() const { return first_data() + stage * kStageBytes; }
+    MK_DEVICE uint32_t first_data() const { return smem + kFirst; }
 
     MK_DEVICE uint32_t full() const { return smem + kFull + 8 * stage; }
     MK_DEVICE uint32_t empty() const { return smem + kEmpty + 8 * stage; }
@@ -34,6 +36,25 @@ struct RingState {
         if (++stage == num_stages) {
             stage = 0;
             parity ^= 1;
+        }
+    }
+};
+
+// Where a role stands in the ring of scales, which has kBlocks blocks of K in each of its slots.
+template <uint32_t kSlotBytes, uint32_t kBlocks>
+struct ScaleRingState {
+    uint32_t smem;  // of the first slot
+    uint32_t num_slots;
+    uint32_t slot = 0;
+    uint32_t block = 0;  // in the slot
+
+    MK_DEVICE uint32_t data() const { return smem + slot * kSlotBytes; }
+
+    MK_DEVICE void advance() {
+        if (++block == kBlocks) {
+            block = 0;
+            if (++slot == num_slots)
+                slot = 0;
         }
     }
 };

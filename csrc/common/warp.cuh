@@ -3,12 +3,19 @@
 
 #include "common/bits.cuh"
 
+#include <cuda/ptx>
+
 namespace moekit::common {
 
 constexpr uint32_t kFullWarp = 0xffffffff;
 
 MK_DEVICE uint32_t lane_idx() {
     return threadIdx.x % 32;
+}
+
+// True for one lane. All lanes call. NOTE: what it alone does, the compiler keeps in registers of the warp.
+MK_DEVICE bool elect_lane() {
+    return cuda::ptx::elect_sync(uint32_t{kFullWarp});
 }
 
 MK_DEVICE float warp_max(float x) {

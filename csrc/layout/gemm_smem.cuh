@@ -43,9 +43,12 @@ constexpr uint32_t greatest_common_divisor(uint32_t a, uint32_t b) {
     return b == 0 ? a : greatest_common_divisor(b, a % b);
 }
 
-// Byte offsets from the start of shared memory, which is aligned to 1024: barriers; D on its way out, if it is BF16;
-// then the stages. NOTE: what a stage needs lies together, at offsets known to the compiler, so that one product finds
-// all of it.
+// Blocks of K whose scales lie together: four FP32 are the least that TMA copies.
+constexpr uint32_t kScaleBlocks = 4;
+
+// Byte offsets from the start of shared memory, which is aligned to 1024: barriers; the stages; D on its way out, if it
+// is BF16; then a ring of scales. NOTE: what a stage needs of tiles lies together, at offsets known to the compiler, so
+// that one product finds all of it.
 template <GemmTile kTile>
 struct GemmSmem {
     // Columns of a block that surely share a scale of B, wherever the block starts.
@@ -58,22 +61,37 @@ struct GemmSmem {
     static constexpr uint32_t kDBytes = kTile.block_m * kTile.block_n * 2;
     static constexpr uint32_t kABytes = kTile.block_m * kBlockKBytes;
     static constexpr uint32_t kBBytes = kTile.block_n * kBlockKBytes;
-    // One FP32 per row of A, then those of B.
-    static constexpr uint32_t kScaleBytes = kTile.has_scales() ? (kTile.block_m + kNumBScales) * 4 : 0;
-    static constexpr uint32_t kStageBytes = (kABytes + kBBytes + kScaleBytes + kAlign - 1) / kAlign * kAlign;
+    static constexpr uint32_t kStageBytes = kABytes + kBBytes;
+
+    // Scales of kScaleBlocks blocks of K: an FP32 of each block per row of A, and then those of B, per row of it or per
+    // 128 rows, of which a block's columns meet two at most.
+    static constexpr uint32_t kNumBScaleRows = kTile.scales_each_column ? kTile.block_n : kTile.block_n > 128 ? 2 : 1;
+    static constexpr uint32_t kAScaleBytes = kTile.block_m * kScaleBlocks * 4;
+    static constexpr uint32_t kBScaleBytes = kNumBScaleRows * kScaleBlocks * 4;
+    static constexpr uint32_t kScaleAlign = 128;
+    static constexpr uint32_t kScaleSlotBytes =
+        kTile.has_scales() ? (kAScaleBytes + kBScaleBytes + kScaleAlign - 1) / kScaleAlign * kScaleAlign : 0;
 
     static constexpr uint32_t kRing = (kBarrierBytes + kAlign - 1) / kAlign * kAlign;
 
+    // Slots of the ring of scales. NOTE: so many that a slot's last block of K has been released when the stage of its
+    // next first one has: nothing else guards them.
+    MK_HOST_DEVICE static constexpr uint32_t num_scale_slots(uint32_t num_stages) {
+        return (num_stages + 2 * (kScaleBlocks - 1)) / kScaleBlocks;
+    }
+
     MK_HOST_DEVICE static constexpr uint32_t stage(uint32_t idx) { return kRing + idx * kStageBytes; }
     MK_HOST_DEVICE static constexpr uint32_t d(uint32_t num_stages) { return stage(num_stages); }
-    MK_HOST_DEVICE static constexpr uint32_t total(uint32_t num_stages, bool has_d) {
+    MK_HOST_DEVICE static constexpr uint32_t scales(uint32_t num_stages, bool has_d) {
         return d(num_stages) + (has_d ? kDBytes : 0);
+    }
+    MK_HOST_DEVICE static constexpr uint32_t total(uint32_t num_stages, bool has_d) {
+        return scales(num_stages, has_d) + num_scale_slots(num_stages) * kScaleSlotBytes;
     }
 
     // Within a stage.
     static constexpr uint32_t kA = 0;
     static constexpr uint32_t kB = kABytes;
-    static constexpr uint32_t kScales = kABytes + kBBytes;
 };
 
 }  // namespace moekit::layout

@@ -8,7 +8,7 @@ namespace moekit::mma {
 
 // Starts sum[64, n] = a[64, 128] @ b[n, 128]^T.
 template <uint32_t kN>
-MK_DEVICE void start_block(float (&sum)[kN / 2], uint64_t a, uint64_t b) {
+MK_DEVICE void start_block(float (&sum)[kN / 2], uint32_t a, uint32_t b) {
     ptx::wgmma_pin(sum);
     ptx::wgmma_fence();
     issue_block<ptx::WgmmaE4m3<kN>>(sum, a, b, false);

@@ -22,12 +22,24 @@ MK_DEVICE void cluster_sync() {
     cluster_wait();
 }
 
+// Waits for all threads of the cluster, which have told it of mbarriers by `fence.mbarrier_init`, and of nothing else:
+// no fence of the device.
+MK_DEVICE void cluster_sync_relaxed() {
+    cuda::ptx::barrier_cluster_arrive(cuda::ptx::sem_relaxed);
+    cluster_wait();
+}
+
 MK_DEVICE uint32_t cluster_ctarank() {
     return cuda::ptx::get_sreg_cluster_ctarank();
 }
 
 MK_DEVICE uint32_t cluster_nctarank() {
     return cuda::ptx::get_sreg_cluster_nctarank();
+}
+
+// Of a cluster whose length is a power of two.
+MK_DEVICE uint32_t cluster_len_log2() {
+    return 31 - __clz(cluster_nctarank());
 }
 
 // PTX ISA, `mapa`. Where CTA `cta_rank` of the cluster has this shared variable of ours, as a generic address.

@@ -22,6 +22,11 @@ MK_DEVICE void griddepcontrol_launch_dependents() {
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 }
 
+// PTX ISA, `prefetch.tensormap`. Fetches a tensor map, of the kernel's parameters too, before its first use.
+MK_DEVICE void prefetch_tensormap(const void* map) {
+    asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
+}
+
 // PTX ISA, `mapa`. Where CTA `cta_rank` of the cluster has this shared address of ours.
 MK_DEVICE uint32_t mapa_shared_cluster_u32(uint32_t mine, uint32_t cta_rank) {
     uint32_t peer;

@@ -3,6 +3,7 @@
 
 #include "abi/gemm.h"
 #include "common/bits.cuh"
+#include "ptx/cluster.cuh"
 
 namespace moekit::sched {
 
@@ -26,7 +27,9 @@ struct Position {
 // Bands of `width` blocks along M; within a band down its M first, then along N: blocks that run at the same time
 // share rows of A and of B.
 MK_DEVICE Position in_bands(uint32_t idx, uint32_t num_m, uint32_t num_n, uint32_t width) {
-    const uint32_t band = idx / (width * num_n);
+    if (num_m == 1)
+        return {0, idx};
+    const uint32_t band = num_m <= width ? 0 : idx / (width * num_n);
     const uint32_t first_m = band * width;
     const uint32_t band_m = min(width, num_m - first_m);
     const uint32_t in_band = idx - first_m * num_n;
@@ -34,31 +37,36 @@ MK_DEVICE Position in_bands(uint32_t idx, uint32_t num_m, uint32_t num_n, uint32
     return {first_m + in_band - n * band_m, n};
 }
 
-// The grid of blocks as clusters of CTAs walk it: a cluster takes two neighbours.
+// The grid of blocks as clusters of CTAs walk it: a cluster takes neighbours. NOTE: clusters' lengths are powers of two,
+// and all that would be divided by them is shifted: the first load waits for what is here.
 struct ClusterGrid {
-    uint32_t span_m, span_n;  // blocks of a cluster
-    uint32_t rank;            // of this CTA
+    uint32_t shift_m, shift_n;  // logarithms of a cluster's blocks
+    uint32_t rank;              // of this CTA
     uint32_t cluster_idx, num_clusters;
 
     MK_DEVICE explicit ClusterGrid(abi::ClusterShares shares) {
-        span_m = shares == abi::ClusterShares::kB ? 2 : 1;
-        span_n = shares == abi::ClusterShares::kA ? 2 : 1;
-        const uint32_t len = span_m * span_n;
-        rank = blockIdx.x % len;
-        cluster_idx = blockIdx.x / len;
-        num_clusters = gridDim.x / len;
+        const uint32_t shift = ptx::cluster_len_log2();
+        shift_m = shares == abi::ClusterShares::kB ? shift : 0;
+        shift_n = shares == abi::ClusterShares::kA ? shift : 0;
+        rank = ptx::cluster_ctarank();
+        cluster_idx = cuda::ptx::get_sreg_clusterid_x();
+        num_clusters = cuda::ptx::get_sreg_nclusterid_x();
+    }
+
+    // Clusters that blocks fill, along M or N.
+    static MK_DEVICE uint32_t num_spans(uint32_t num_blocks, uint32_t shift) {
+        return (num_blocks + (1u << shift) - 1) >> shift;
     }
 
     MK_DEVICE uint32_t num_units(uint32_t num_m, uint32_t num_n) const {
-        return common::ceil_div(num_m, span_m) * common::ceil_div(num_n, span_n);
+        return num_spans(num_m, shift_m) * num_spans(num_n, shift_n);
     }
 
     // This CTA's block of unit `idx`. NOTE: it may lie outside the grid; the CTA then computes it all the same, for
     // the other one needs what it loads, and stores nothing.
     MK_DEVICE Position block(uint32_t idx, uint32_t num_m, uint32_t num_n, uint32_t band_width) const {
-        const Position unit =
-            in_bands(idx, common::ceil_div(num_m, span_m), common::ceil_div(num_n, span_n), band_width);
-        return {unit.m * span_m + (span_m == 2 ? rank : 0), unit.n * span_n + (span_n == 2 ? rank : 0)};
+        const Position unit = in_bands(idx, num_spans(num_m, shift_m), num_spans(num_n, shift_n), band_width);
+        return {(unit.m << shift_m) + (shift_m > 0 ? rank : 0), (unit.n << shift_n) + (shift_n > 0 ? rank : 0)};
     }
 };
 

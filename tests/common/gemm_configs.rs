@@ -11,9 +11,8 @@ pub fn all(format: GemmFormat) -> Vec<(String, GemmConfig)> {
     let tiles = tiles(GemmKind::Dense, format);
     let deepest = tiles.iter().map(|&tile| (tile, usize::MAX, Cluster::Single));
     let some = tiles.iter().filter(|tile| !tile.swap_ab && tile.block_n == 128);
-    // In BF16 a stage is released when the next has come.
-    let least = if format == GemmFormat::Bf16 { 2 } else { 1 };
-    let shortest = some.clone().map(|&tile| (tile, least, Cluster::Single));
+    // A stage is released when the next has come.
+    let shortest = some.clone().map(|&tile| (tile, 2, Cluster::Single));
     let paired = some.map(|&tile| (tile, 2, Cluster::AlongN));
     let all = deepest.chain(shortest).chain(paired);
     // The larger of the two, for any format of D.

@@ -45,7 +45,7 @@ pub fn exact_products_bound(k: usize) -> f64 {
 }
 
 /// `[m, n, k]`: tails on every side, K below, at and beyond a block, one row, no row.
-const SHAPES: [[usize; 3]; 9] = [
+const SHAPES: [[usize; 3]; 10] = [
     [1, 1, 16],
     [3, 17, 112],
     [5, 127, 128],
@@ -55,6 +55,7 @@ const SHAPES: [[usize; 3]; 9] = [
     [33, 129, 256],
     [0, 32, 128],
     [16, 256, 1024],
+    [150, 200, 512],
 ];
 
 pub fn fp8_rows<B: Backend>(backend: &B, q: &Quantised) -> QuantTensor<B, 2> {

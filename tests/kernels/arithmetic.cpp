@@ -64,13 +64,13 @@ extern "C" void mk_swiglu(const float* gate_up, size_t num_rows, float limit, co
         out[i] = common::swiglu_activation(gate_up[2 * i], gate_up[2 * i + 1], limit, weights[i]);
 }
 
-// Of a tile of FP8 products into BF16: extents, math warpgroups, whether it is swapped, shared memory of a stage and
-// beside the stages.
+// Of a tile of FP8 products into BF16: extents, math warpgroups, whether it is swapped, shared memory with 3 and
+// with 16 stages.
 template <layout::GemmTile kTile>
 static void describe(unsigned* out) {
     using Smem = layout::GemmSmem<kTile>;
-    const unsigned all[6] = {kTile.block_m,        kTile.block_n,     kTile.num_math_warpgroups,
-                             kTile.swaps_operands, Smem::kStageBytes, Smem::total(0, true)};
+    const unsigned all[6] = {kTile.block_m,        kTile.block_n,        kTile.num_math_warpgroups,
+                             kTile.swaps_operands, Smem::total(3, true), Smem::total(16, true)};
     std::copy(all, all + 6, out);
 }
 

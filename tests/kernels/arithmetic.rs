@@ -303,10 +303,9 @@ fn compare_tiles_of(shape: &GemmShape, name: &str) -> Result<(), Failed> {
     let len = unsafe { describe(numbers.as_mut_ptr().cast()) };
     let here = |tile: &GemmTile| {
         let smem = Smem::new(tile, shape);
-        let (fixed, stage) = (smem.bytes(0), smem.bytes(1) - smem.bytes(0));
         let extents = [tile.block_m, tile.block_n, tile.num_math_warpgroups()];
         let [m, n, num_math] = extents.map(|it| it as u32);
-        [m, n, num_math, u32::from(tile.swap_ab), stage as u32, fixed as u32]
+        [m, n, num_math, u32::from(tile.swap_ab), smem.bytes(3) as u32, smem.bytes(16) as u32]
     };
     let mut here: Vec<_> = tiles_of(shape).iter().map(here).collect();
     let there = &mut numbers[..len];

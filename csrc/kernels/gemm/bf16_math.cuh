@@ -14,15 +14,16 @@ struct Bf16Math : Side {
     using Side::kSlices, Side::kN, Side::at;
 
     // The products of a stage run while the next is waited for. NOTE: so the ring needs two stages.
-    MK_DEVICE void multiply(GemmRing<Side::kShape>& ring, float (&accum)[kSlices][kN / 2]) const {
+    MK_DEVICE void multiply(const sched::Block&, GemmRing<Side::kShape>& ring, ScaleRing<Side::kShape>&,
+                            float (&accum)[kSlices][kN / 2]) const {
         uint32_t stage_before = 0;
         for (uint32_t k = 0; k < at.p.k; k += Side::kShape.block_k(), ring.advance()) {
             ring.wait_full();
-            const uint64_t n_side = mma::k_major_descriptor(this->n_side(ring.data()));
+            const uint32_t n_side = this->n_descriptor(ring);
             ptx::wgmma_fence();
 #pragma unroll
             for (uint32_t slice = 0; slice < kSlices; ++slice)
-                mma::add_block<kN>(accum[slice], mma::k_major_descriptor(this->m_side(ring.data(), slice)), n_side);
+                mma::add_block<kN>(accum[slice], this->m_descriptor(ring, slice), n_side);
             ptx::wgmma_commit_group();
             ptx::wgmma_wait_group<1>();
             if (k > 0)

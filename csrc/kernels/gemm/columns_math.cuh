@@ -6,6 +6,7 @@
 #include "epilogue/store_bf16.cuh"
 #include "epilogue/store_f32.cuh"
 #include "kernels/gemm/math.cuh"
+#include "mma/block.cuh"
 
 #include <cuda/ptx>
 
@@ -29,6 +30,14 @@ struct ColumnsMath {
         return stage_smem + Smem::kB + at.group_idx * 64 * layout::kBlockKBytes;
     }
     MK_DEVICE uint32_t n_side(uint32_t stage_smem) const { return stage_smem + Smem::kA; }
+
+    // Descriptors of them in the ring's stage. NOTE: all but the stage is the same in all of K.
+    MK_DEVICE uint32_t m_descriptor(const GemmRing<kTile>& ring, uint32_t slice) const {
+        return mma::k_major_descriptor(m_side(ring.first_data(), slice)) + mma::descriptor_step(ring);
+    }
+    MK_DEVICE uint32_t n_descriptor(const GemmRing<kTile>& ring) const {
+        return mma::k_major_descriptor(n_side(ring.first_data())) + mma::descriptor_step(ring);
+    }
 
     MK_DEVICE void store(const sched::Block& block, float (&accum)[1][kN / 2]) const {
         const uint32_t num_rows = block.num_rows + block.num_zero_rows;

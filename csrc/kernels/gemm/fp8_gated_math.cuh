@@ -25,8 +25,12 @@ struct GatedScales {
     float2 a[kNumPairs];
     float b[1];
 
-    MK_DEVICE GatedScales(uint32_t scales_smem, uint32_t half, uint32_t warp_in_group) {
-        const auto* scales = static_cast<const float*>(__cvta_shared_to_generic(scales_smem));
+    // As copies leave them.
+    MK_DEVICE GatedScales(const ScaleRing<kTile>& ring, uint32_t half, uint32_t warp_in_group) {
+        using Smem = layout::GemmSmem<kTile>;
+        const uint32_t of_a = ring.data() + 4 * kTile.block_m * ring.block;
+        const uint32_t of_b = ring.data() + Smem::kAScaleBytes + 4 * Smem::kNumBScaleRows * ring.block;
+        const auto* scales = static_cast<const float*>(__cvta_shared_to_generic(of_a));
         const uint32_t lane = common::lane_idx();
 #pragma unroll
         for (uint32_t i = 0; i < kNumPairs; ++i) {
@@ -34,7 +38,7 @@ struct GatedScales {
                 kTile.swaps_operands ? 8 * i + 2 * (lane % 4) : 64 * i + 16 * warp_in_group + lane / 4;
             a[i] = {scales[first], scales[first + (kTile.swaps_operands ? 1 : 8)]};
         }
-        b[0] = scales[kTile.block_m + half];
+        b[0] = static_cast<const float*>(__cvta_shared_to_generic(of_b))[half];
     }
 };
 
@@ -47,10 +51,11 @@ struct Fp8GatedMath : GatedTileChecks<kTile> {
 
     MathWarp<kTile> at;
 
-    MK_DEVICE void multiply(GemmRing<kTile>& ring, float (&accum)[kSlices][kN / 2]) const {
-        for (uint32_t k = 0; k < at.p.k; k += common::kGranK, ring.advance()) {
+    MK_DEVICE void multiply(GemmRing<kTile>& ring, ScaleRing<kTile>& of_scales,
+                            float (&accum)[kSlices][kN / 2]) const {
+        for (uint32_t k = 0; k < at.p.k; k += common::kGranK, ring.advance(), of_scales.advance()) {
             ring.wait_full();
-            const GatedScales<kTile> scales(ring.data() + Smem::kScales, at.group_idx, at.warp_in_group);
+            const GatedScales<kTile> scales(of_scales, at.group_idx, at.warp_in_group);
             const uint32_t a = ring.data() + Smem::kA, b = ring.data() + Smem::kB + at.group_idx * (Smem::kBBytes / 2);
 #pragma unroll
             for (uint32_t slice = 0; slice < kSlices; ++slice) {

@@ -1,13 +1,14 @@
 // The math of E4M3 products with tokens on the M side of the tensor core.
 #pragma once
 
+#include "kernels/gemm/fp8_pipeline.cuh"
 #include "kernels/gemm/rows_math.cuh"
 #include "mma/fp8.cuh"
 
 namespace moekit::kernels {
 
-// Scales of one stage that a thread of the products needs. Of B: those of the block, or of the thread's two columns in
-// each eight.
+// Scales of one block of K that a thread of the products needs. Of B: those of the block, or of the thread's two columns
+// in each eight.
 template <layout::GemmTile kTile>
 struct Fp8Scales {
     using Smem = layout::GemmSmem<kTile>;
@@ -15,45 +16,75 @@ struct Fp8Scales {
     float a[kTile.num_slices()][2];
     float b[kNumB];
 
-    // `row` is the thread's first in the block.
-    MK_DEVICE Fp8Scales(uint32_t scales_smem, uint32_t row) {
-        const auto* scales = static_cast<const float*>(__cvta_shared_to_generic(scales_smem));
+    // Slice `slice` of sums, added to what they belong to.
+    MK_DEVICE void promote(uint32_t slice, const float (&sum)[kTile.block_n / 2],
+                           float (&accum)[kTile.block_n / 2]) const {
+        mma::promote(accum, sum, a[slice], b);
+    }
+};
+
+// Reads them from the ring, in a block of D.
+template <layout::GemmTile kTile>
+struct Fp8ScaleReader {
+    using Smem = layout::GemmSmem<kTile>;
+    using Scales = Fp8Scales<kTile>;
+    ScaleSteps a_steps, b_steps;
+    uint32_t row;     // the thread's first
+    uint32_t column;  // the block's first within 128, or the thread's
+
+    MK_DEVICE Fp8ScaleReader(const abi::GemmParams& p, const sched::Block& block, uint32_t first_row)
+        : a_steps(p.a_scale_order, kTile.block_m),
+          b_steps(p.b_scale_order, Smem::kNumBScaleRows),
+          row(first_row),
+          column(kTile.scales_each_column ? 2 * (common::lane_idx() % 4) : block.column % 128) {}
+
+    MK_DEVICE void read(const ScaleRing<kTile>& ring, Scales& scales) const {
+        const uint32_t of_a = ring.data() + a_steps.block * ring.block + a_steps.row * row;
+        if (a_steps.by_block)
+            read_a<4 * layout::kScaleBlocks>(of_a, scales);
+        else
+            read_a<4>(of_a, scales);
+        const uint32_t of_b = ring.data() + Smem::kAScaleBytes + b_steps.block * ring.block;
 #pragma unroll
-        for (uint32_t slice = 0; slice < kTile.num_slices(); ++slice) {
-            a[slice][0] = scales[row + 64 * slice];
-            a[slice][1] = scales[row + 64 * slice + 8];
-        }
-        const float* of_b = scales + kTile.block_m;
+        for (uint32_t i = 0; i < Scales::kNumB; ++i)
+            scales.b[i] = load_shared(of_b + b_steps.row * b_row(i));
+    }
+
+private:
+    template <uint32_t kRowStep>
+    static MK_DEVICE void read_a(uint32_t of_a, Scales& scales) {
 #pragma unroll
-        for (uint32_t i = 0; i < kNumB; ++i)
-            b[i] = of_b[kTile.scales_each_column ? i / 2 * 8 + 2 * (common::lane_idx() % 4) + i % 2 : i];
+        for (uint32_t slice = 0; slice < kTile.num_slices(); ++slice)
+#pragma unroll
+            for (uint32_t half = 0; half < 2; ++half)
+                scales.a[slice][half] = load_shared(of_a + kRowStep * (64 * slice + 8 * half));
+    }
+
+    // Which of the slot's rows of B's scales has `b[i]`.
+    MK_DEVICE uint32_t b_row(uint32_t i) const {
+        if constexpr (kTile.scales_each_column)
+            return i / 2 * 8 + column + i % 2;
+        else
+            return kTile.block_n > 128 ? (column + i * Smem::kScaleColumns) / 128 : 0;
     }
 };
 
 template <layout::GemmTile kTile>
 struct Fp8Math : RowsMath<kTile> {
-    using typename RowsMath<kTile>::Smem;
-    using RowsMath<kTile>::kSlices, RowsMath<kTile>::kN, RowsMath<kTile>::at;
+    using RowsMath<kTile>::kSlices, RowsMath<kTile>::kN;
+    // Whether there are registers for two blocks' sums, and for two blocks' scales, beside the sums that stay.
+    static constexpr bool kRunsAhead = kSlices == 1 and kN <= 128 and not kTile.scales_each_column;
+    static constexpr bool kReadsAhead = not kTile.scales_each_column;
 
-    MK_DEVICE void multiply(GemmRing<kTile>& ring, float (&accum)[kSlices][kN / 2]) const {
-        const abi::GemmParams& p = at.p;
-        const uint32_t row = this->first_row();
-        for (uint32_t k = 0; k < p.k; k += common::kGranK, ring.advance()) {
-            ring.wait_full();
-            const Fp8Scales<kTile> scales(ring.data() + Smem::kScales, row);
-            const uint64_t b = mma::k_major_descriptor(this->n_side(ring.data()));
-#pragma unroll
-            for (uint32_t slice = 0; slice < kSlices; ++slice) {
-                float sum[kN / 2];
-                mma::start_block<kN>(sum, mma::k_major_descriptor(this->m_side(ring.data(), slice)), b);
-                ptx::wgmma_wait_group<0>();
-                ptx::wgmma_pin(sum);
-                // NOTE: the scales are in registers by now: the stage may be filled again.
-                if (slice + 1 == kSlices)
-                    at.release(ring.stage);
-                mma::promote(accum[slice], sum, scales.a[slice], scales.b);
-            }
-        }
+    MK_DEVICE void multiply(const sched::Block& block, GemmRing<kTile>& ring, ScaleRing<kTile>& scales,
+                            float (&accum)[kSlices][kN / 2]) const {
+        const Fp8ScaleReader<kTile> reader(this->at.p, block, this->first_row());
+        if constexpr (kRunsAhead)
+            multiply_ahead(*this, reader, ring, scales, accum[0]);
+        else if constexpr (kReadsAhead)
+            multiply_in_turn(*this, reader, ring, scales, accum);
+        else
+            multiply_one_by_one(*this, reader, ring, scales, accum);
     }
 };
 

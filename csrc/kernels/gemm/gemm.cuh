@@ -7,6 +7,7 @@
 #include "kernels/gemm/fp8_math.cuh"
 #include "kernels/gemm/fp8_swapped_math.cuh"
 #include "kernels/gemm/load.cuh"
+#include "kernels/gemm/load_scales.cuh"
 
 #include <cuda/ptx>
 #include <type_traits>
@@ -23,18 +24,24 @@ using UnscaledMath = Bf16Math<std::conditional_t<kTile.swaps_operands, ColumnsMa
 template <layout::GemmTile kTile>
 constexpr bool kShiftsRegisters = kTile.num_math_warpgroups == 2 and kTile.side_n() >= 128;
 
-// Registers of a thread: what a launch gives, shifted from the loads to the products. NOTE: only where the kernel takes
-// all that there are: shifting what was never given would wait forever.
+// Registers of a thread: what a launch gives, shifted from the loads to the products; copies of a scale for each row of
+// both operands ask for more of it. NOTE: only where the kernel takes all that there are: shifting what was never given
+// would wait forever.
+template <layout::GemmTile kTile>
+constexpr uint32_t kLoadRegisters = kTile.scales_each_column ? 56 : 40;
+template <layout::GemmTile kTile>
+constexpr uint32_t kMathRegisters = kTile.scales_each_column ? 224 : 232;
+
 template <layout::GemmTile kTile>
 MK_DEVICE void give_registers() {
     if constexpr (kShiftsRegisters<kTile>)
-        cuda::ptx::setmaxnreg_dec(cuda::ptx::n32_t<40>{});
+        cuda::ptx::setmaxnreg_dec(cuda::ptx::n32_t<kLoadRegisters<kTile>>{});
 }
 
 template <layout::GemmTile kTile>
 MK_DEVICE void take_registers() {
     if constexpr (kShiftsRegisters<kTile>)
-        cuda::ptx::setmaxnreg_inc(cuda::ptx::n32_t<232>{});
+        cuda::ptx::setmaxnreg_inc(cuda::ptx::n32_t<kMathRegisters<kTile>>{});
 }
 
 template <layout::GemmTile kTile, typename Scheduler>
@@ -42,10 +49,11 @@ MK_DEVICE void multiply_blocks(const abi::GemmParams& p, uint32_t smem) {
     using Math = std::conditional_t<kTile.has_scales(), ScaledMath<kTile>, UnscaledMath<kTile>>;
     const Math math = {{{p, smem}}};
     GemmRing<kTile> ring = {smem, p.num_stages};
+    ScaleRing<kTile> scales = scale_ring<kTile>(p, smem);
     sched::for_each_block<Scheduler>(p, [&](const sched::Block& block) {
         float accum[Math::kSlices][Math::kN / 2] = {};
         if (block.multiplies)
-            math.multiply(ring, accum);
+            math.multiply(block, ring, scales, accum);
         if (block.column < p.n)
             math.store(block, accum);
     });
@@ -54,42 +62,55 @@ MK_DEVICE void multiply_blocks(const abi::GemmParams& p, uint32_t smem) {
         cuda::ptx::cp_async_bulk_wait_group_read(cuda::ptx::n32_t<0>{});
 }
 
-// Makes the ring's barriers; one thread calls, and the cluster waits for it.
+// By the loading warpgroup, each warp every fourth stage's. All lanes call.
 template <layout::GemmTile kTile>
-MK_DEVICE void init_ring(const abi::GemmParams& p, uint32_t smem) {
-    const uint32_t num_releases = 4 * kTile.num_math_warpgroups * ptx::cluster_nctarank();
-    for (GemmRing<kTile> ring = {smem, p.num_stages}; ring.parity == 0; ring.advance()) {
-        cuda::ptx::mbarrier_init(shared_barrier(ring.full()), uint32_t{kFullArrivals<kTile>});
-        cuda::ptx::mbarrier_init(shared_barrier(ring.empty()), num_releases);
+MK_DEVICE void init_barriers(const abi::GemmParams& p, uint32_t smem, uint32_t warp) {
+    using namespace cuda::ptx;
+    if (not common::elect_lane())
+        return;
+    GemmRing<kTile> ring = {smem, p.num_stages};
+#pragma unroll 1
+    for (ring.stage = warp; ring.stage < p.num_stages; ring.stage += 4) {
+        mbarrier_init(shared_barrier(ring.full()), num_full_arrivals<kTile>(p));
+        mbarrier_init(shared_barrier(ring.empty()), 4 * kTile.num_math_warpgroups * ptx::cluster_nctarank());
     }
-    cuda::ptx::fence_mbarrier_init(cuda::ptx::sem_release, cuda::ptx::scope_cluster);
+    fence_mbarrier_init(sem_release, scope_cluster);
 }
 
 template <layout::GemmTile kTile, typename Scheduler>
 MK_DEVICE void gemm(const abi::GemmParams& p) {
     extern __shared__ __align__(1024) uint8_t smem_bytes[];
-    const uint32_t smem = ptx::shared_address(smem_bytes);
-
-    if (threadIdx.x == 0)
-        init_ring<kTile>(p, smem);
-    ptx::cluster_sync();
-    ptx::griddepcontrol_wait();
+    // NOTE: through a shuffle, so that the compiler keeps the address and does not compute it again in every loop.
+    const uint32_t smem = __shfl_sync(common::kFullWarp, ptx::shared_address(smem_bytes), 0);
 
     const uint32_t warp = __shfl_sync(common::kFullWarp, threadIdx.x / 32, 0);
+    if (warp < 4) {
+        init_barriers<kTile>(p, smem, warp);
+    } else if (warp == 4 and common::elect_lane()) {
+        ptx::prefetch_tensormap(&p.a);
+        ptx::prefetch_tensormap(&p.b);
+        if (kTile.has_scales() and loads_scales_by_tma(p)) {
+            ptx::prefetch_tensormap(&p.a_scale_map);
+            ptx::prefetch_tensormap(&p.b_scale_map);
+        }
+        if (p.stores_by_tma)
+            ptx::prefetch_tensormap(&p.d);
+    }
+    ptx::cluster_sync_relaxed();
+    ptx::griddepcontrol_wait();
+
     if (warp < 4) {
         give_registers<kTile>();
         if (warp == 0)
             load_tiles<kTile, Scheduler>(p, smem);
-        else if (kTile.has_scales() and warp == 1)
-            load_scales<kTile, Scheduler>(p, smem);
+        else if (kTile.has_scales() and warp == 1 and not loads_scales_by_tma(p))
+            copy_scales<kTile, Scheduler, GemmRing<kTile>>(p, smem);
         else if (warp == 2 and blockIdx.x == 0)
             Scheduler::check(p);
     } else {
         take_registers<kTile>();
         multiply_blocks<kTile, Scheduler>(p, smem);
     }
-    // NOTE: the other CTA of a cluster may still load into this one's shared memory, or arrive at its barriers.
-    ptx::cluster_sync();
 }
 
 }  // namespace moekit::kernels

@@ -4,6 +4,7 @@
 #include "epilogue/store_bf16.cuh"
 #include "epilogue/store_f32.cuh"
 #include "kernels/gemm/math.cuh"
+#include "mma/block.cuh"
 
 #include <cuda/ptx>
 
@@ -37,6 +38,14 @@ struct RowsMath {
         return stage_smem + Smem::kA + (at.group_idx * kSlices + slice) * 64 * layout::kBlockKBytes;
     }
     MK_DEVICE uint32_t n_side(uint32_t stage_smem) const { return stage_smem + Smem::kB; }
+
+    // Descriptors of them in the ring's stage. NOTE: all but the stage is the same in all of K.
+    MK_DEVICE uint32_t m_descriptor(const GemmRing<kTile>& ring, uint32_t slice) const {
+        return mma::k_major_descriptor(m_side(ring.first_data(), slice)) + mma::descriptor_step(ring);
+    }
+    MK_DEVICE uint32_t n_descriptor(const GemmRing<kTile>& ring) const {
+        return mma::k_major_descriptor(n_side(ring.first_data())) + mma::descriptor_step(ring);
+    }
 
     MK_DEVICE void store(const sched::Block& block, float (&accum)[kSlices][kN / 2]) const {
         const abi::GemmParams& p = at.p;

@@ -70,12 +70,13 @@ template <layout::GemmTile kTile, typename Scheduler>
 MK_DEVICE void multiply_gated_blocks(const abi::GemmSwigluParams& p, uint32_t smem) {
     const Fp8GatedMath<kTile> math = {{}, {p.product, smem}};
     GemmRing<kTile> ring = {smem, p.product.num_stages};
+    ScaleRing<kTile> scales = scale_ring<kTile>(p.product, smem);
     HandOver<kTile> hand_over = {smem, p.product.num_stages};
     sched::Block last;
     const bool has_block = for_each_stored_block<Scheduler>(p.product, last, [&](const sched::Block& block) {
         float accum[Fp8GatedMath<kTile>::kSlices][Fp8GatedMath<kTile>::kN / 2] = {};
         if (block.multiplies)
-            math.multiply(ring, accum);
+            math.multiply(ring, scales, accum);
         if (block.column < p.product.n) {
             hand_over.wait_empty();
             math.to_shared(accum, hand_over.tile());
@@ -128,14 +129,14 @@ MK_DEVICE void swiglu_gemm(const abi::GemmSwigluParams& params) {
     const uint32_t smem = ptx::shared_address(smem_bytes);
     const abi::GemmParams& p = params.product;
 
-    if (threadIdx.x == 0) {
+    const uint32_t warp = __shfl_sync(common::kFullWarp, threadIdx.x / 32, 0);
+    if (threadIdx.x == 0)
         HandOver<kTile>{smem, p.num_stages}.init();
-        init_ring<kTile>(p, smem);
-    }
+    if (warp < 4)
+        init_barriers<kTile>(p, smem, warp);
     ptx::cluster_sync();
     ptx::griddepcontrol_wait();
 
-    const uint32_t warp = __shfl_sync(common::kFullWarp, threadIdx.x / 32, 0);
     if (warp < 4) {
         // NOTE: more than loads need: eight activations are under way at once.
         if constexpr (kShiftsRegisters<kTile>)
@@ -143,7 +144,7 @@ MK_DEVICE void swiglu_gemm(const abi::GemmSwigluParams& params) {
         if (warp == 0)
             load_tiles<kTile, Scheduler>(p, smem);
         else if (warp == 1)
-            load_scales<kTile, Scheduler>(p, smem);
+            copy_scales<kTile, Scheduler, GemmRing<kTile>>(p, smem);
         else
             activate_blocks<kTile, Scheduler>(params, smem, warp - 2);
     } else {

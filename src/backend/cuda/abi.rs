@@ -305,6 +305,14 @@ pub enum ClusterShares {
     A = 1,
     B = 2,
 }
+#[repr(u32)]
+#[doc = " Which scales lie side by side, so that TMA can load them: none, those of neighbouring rows in a block of K, or those\n of neighbouring blocks in a row."]
+#[derive(Debug, Copy, Clone, Hash, PartialEq, Eq)]
+pub enum ScaleOrder {
+    Any = 0,
+    Rows = 1,
+    Blocks = 2,
+}
 #[doc = " kernels/gemm"]
 #[repr(C)]
 #[repr(align(64))]
@@ -316,6 +324,10 @@ pub struct GemmParams {
     pub b: TensorMap,
     #[doc = " BF16 [num_a_groups, m, n]; used if `stores_by_tma`"]
     pub d: TensorMap,
+    #[doc = " as below, inner extent first as the order says; used if both have one"]
+    pub a_scale_map: TensorMap,
+    #[doc = " as below, inner extent first as the order says; used if both have one"]
+    pub b_scale_map: TensorMap,
     #[doc = " E4M3 only: [num_a_groups, m, ceil_div(k, 128)]"]
     pub a_scales: ScalesIn,
     #[doc = " E4M3 only: [num_groups, ceil_div(n, 128), ceil_div(k, 128)]"]
@@ -336,38 +348,50 @@ pub struct GemmParams {
     pub kind: GemmOut,
     pub cluster_shares: ClusterShares,
     pub stores_by_tma: u32,
-    pub reserved: [u32; 5usize],
+    #[doc = " both kAny, or neither; then blocks of K come in fours"]
+    pub a_scale_order: ScaleOrder,
+    #[doc = " both kAny, or neither; then blocks of K come in fours"]
+    pub b_scale_order: ScaleOrder,
+    pub reserved: [u32; 3usize],
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of GemmParams"][::core::mem::size_of::<GemmParams>() - 576usize];
+    ["Size of GemmParams"][::core::mem::size_of::<GemmParams>() - 832usize];
     ["Alignment of GemmParams"][::core::mem::align_of::<GemmParams>() - 64usize];
     ["Offset of field: GemmParams::a"][::core::mem::offset_of!(GemmParams, a) - 0usize];
     ["Offset of field: GemmParams::b"][::core::mem::offset_of!(GemmParams, b) - 128usize];
     ["Offset of field: GemmParams::d"][::core::mem::offset_of!(GemmParams, d) - 256usize];
+    ["Offset of field: GemmParams::a_scale_map"]
+        [::core::mem::offset_of!(GemmParams, a_scale_map) - 384usize];
+    ["Offset of field: GemmParams::b_scale_map"]
+        [::core::mem::offset_of!(GemmParams, b_scale_map) - 512usize];
     ["Offset of field: GemmParams::a_scales"]
-        [::core::mem::offset_of!(GemmParams, a_scales) - 384usize];
+        [::core::mem::offset_of!(GemmParams, a_scales) - 640usize];
     ["Offset of field: GemmParams::b_scales"]
-        [::core::mem::offset_of!(GemmParams, b_scales) - 416usize];
-    ["Offset of field: GemmParams::out"][::core::mem::offset_of!(GemmParams, out) - 448usize];
-    ["Offset of field: GemmParams::rows"][::core::mem::offset_of!(GemmParams, rows) - 480usize];
-    ["Offset of field: GemmParams::faults"][::core::mem::offset_of!(GemmParams, faults) - 504usize];
-    ["Offset of field: GemmParams::m"][::core::mem::offset_of!(GemmParams, m) - 520usize];
-    ["Offset of field: GemmParams::n"][::core::mem::offset_of!(GemmParams, n) - 524usize];
-    ["Offset of field: GemmParams::k"][::core::mem::offset_of!(GemmParams, k) - 528usize];
+        [::core::mem::offset_of!(GemmParams, b_scales) - 672usize];
+    ["Offset of field: GemmParams::out"][::core::mem::offset_of!(GemmParams, out) - 704usize];
+    ["Offset of field: GemmParams::rows"][::core::mem::offset_of!(GemmParams, rows) - 736usize];
+    ["Offset of field: GemmParams::faults"][::core::mem::offset_of!(GemmParams, faults) - 760usize];
+    ["Offset of field: GemmParams::m"][::core::mem::offset_of!(GemmParams, m) - 776usize];
+    ["Offset of field: GemmParams::n"][::core::mem::offset_of!(GemmParams, n) - 780usize];
+    ["Offset of field: GemmParams::k"][::core::mem::offset_of!(GemmParams, k) - 784usize];
     ["Offset of field: GemmParams::num_groups"]
-        [::core::mem::offset_of!(GemmParams, num_groups) - 532usize];
+        [::core::mem::offset_of!(GemmParams, num_groups) - 788usize];
     ["Offset of field: GemmParams::num_stages"]
-        [::core::mem::offset_of!(GemmParams, num_stages) - 536usize];
+        [::core::mem::offset_of!(GemmParams, num_stages) - 792usize];
     ["Offset of field: GemmParams::band_width"]
-        [::core::mem::offset_of!(GemmParams, band_width) - 540usize];
-    ["Offset of field: GemmParams::kind"][::core::mem::offset_of!(GemmParams, kind) - 544usize];
+        [::core::mem::offset_of!(GemmParams, band_width) - 796usize];
+    ["Offset of field: GemmParams::kind"][::core::mem::offset_of!(GemmParams, kind) - 800usize];
     ["Offset of field: GemmParams::cluster_shares"]
-        [::core::mem::offset_of!(GemmParams, cluster_shares) - 548usize];
+        [::core::mem::offset_of!(GemmParams, cluster_shares) - 804usize];
     ["Offset of field: GemmParams::stores_by_tma"]
-        [::core::mem::offset_of!(GemmParams, stores_by_tma) - 552usize];
+        [::core::mem::offset_of!(GemmParams, stores_by_tma) - 808usize];
+    ["Offset of field: GemmParams::a_scale_order"]
+        [::core::mem::offset_of!(GemmParams, a_scale_order) - 812usize];
+    ["Offset of field: GemmParams::b_scale_order"]
+        [::core::mem::offset_of!(GemmParams, b_scale_order) - 816usize];
     ["Offset of field: GemmParams::reserved"]
-        [::core::mem::offset_of!(GemmParams, reserved) - 556usize];
+        [::core::mem::offset_of!(GemmParams, reserved) - 820usize];
 };
 #[doc = " kernels/gemm/swiglu_gemm.cuh"]
 #[repr(C)]
@@ -386,18 +410,18 @@ pub struct GemmSwigluParams {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of GemmSwigluParams"][::core::mem::size_of::<GemmSwigluParams>() - 704usize];
+    ["Size of GemmSwigluParams"][::core::mem::size_of::<GemmSwigluParams>() - 960usize];
     ["Alignment of GemmSwigluParams"][::core::mem::align_of::<GemmSwigluParams>() - 64usize];
     ["Offset of field: GemmSwigluParams::product"]
         [::core::mem::offset_of!(GemmSwigluParams, product) - 0usize];
     ["Offset of field: GemmSwigluParams::act"]
-        [::core::mem::offset_of!(GemmSwigluParams, act) - 576usize];
+        [::core::mem::offset_of!(GemmSwigluParams, act) - 832usize];
     ["Offset of field: GemmSwigluParams::row_weights"]
-        [::core::mem::offset_of!(GemmSwigluParams, row_weights) - 648usize];
+        [::core::mem::offset_of!(GemmSwigluParams, row_weights) - 904usize];
     ["Offset of field: GemmSwigluParams::limit"]
-        [::core::mem::offset_of!(GemmSwigluParams, limit) - 656usize];
+        [::core::mem::offset_of!(GemmSwigluParams, limit) - 912usize];
     ["Offset of field: GemmSwigluParams::reserved"]
-        [::core::mem::offset_of!(GemmSwigluParams, reserved) - 660usize];
+        [::core::mem::offset_of!(GemmSwigluParams, reserved) - 916usize];
 };
 #[repr(u32)]
 #[derive(Debug, Copy, Clone, Hash, PartialEq, Eq)]

@@ -4,9 +4,11 @@ mod choices;
 mod operands;
 mod swiglu;
 
-use super::abi::{ClusterShares, GemmOut, GemmParams, RowsKind, RowsParams, StackOut, TensorMap};
+use super::abi::{ClusterShares, GemmOut, GemmParams, RowsKind, RowsParams, StackOut};
 use super::driver::Launch;
-use super::heuristics::{ChooseOptions, Cluster, GemmConfig, MAX_STAGES, Smem, choose, tiles_of};
+use super::heuristics::{
+    ChooseOptions, Cluster, GemmConfig, GemmTile, MAX_STAGES, Smem, choose, tiles_of,
+};
 use super::params::to_u32;
 use super::{Cuda, CudaStream};
 use crate::cost::DeviceSpec;
@@ -19,7 +21,7 @@ use crate::moe::quant::GRAN_K;
 use crate::num::{bf16, ceil_div};
 use crate::tensor::{Element, Layout, QuantRef, TensorRef};
 pub use choices::Choices;
-use operands::{Operand, Output};
+use operands::{NO_MAP, Operand, Output, ScaleMap};
 
 pub use swiglu::{
     contiguous as swiglu_contiguous, fusion_pays as swiglu_fusion_pays, masked as swiglu_masked,
@@ -263,13 +265,9 @@ impl Product<'_> {
             let expected = "a cluster along N, or none, for groups in one matrix";
             return Err(Error::value(self.op, "config", expected, config.cluster));
         }
-        // In BF16 a stage is released when the products of the next are under way.
-        let least = match format {
-            GemmFormat::Fp8 => 1,
-            GemmFormat::Bf16 => 2,
-        };
-        if !(least..=MAX_STAGES).contains(&config.num_stages) {
-            let expected = format!("a ring of {least} to {MAX_STAGES} stages");
+        // A stage is released when the next is there and its products may be under way.
+        if !(2..=MAX_STAGES).contains(&config.num_stages) {
+            let expected = format!("a ring of 2 to {MAX_STAGES} stages");
             return Err(Error::value(self.op, "config", expected, config.num_stages));
         }
         let smem_bytes = Smem::new(&config.tile, &shape).bytes(config.num_stages);
@@ -295,6 +293,18 @@ impl Product<'_> {
         to_u32(self.op, "d", num_clusters.clamp(1, most) * cluster_len)
     }
 
+    /// Scales as TMA loads them, if it can load both operands'.
+    fn scale_maps(&self, tile: &GemmTile) -> Result<[ScaleMap; 2]> {
+        let b_rows = match self.kind {
+            GemmKind::KGrouped => tile.block_n,
+            _ => tile.num_b_scale_rows(),
+        };
+        Ok(match (self.a.scale_map(tile.block_m)?, self.b.scale_map(b_rows)?) {
+            (Some(a), Some(b)) => [a, b],
+            _ => [ScaleMap::NONE; 2],
+        })
+    }
+
     /// Without `out` the kernel stores elsewhere.
     fn params(
         &self,
@@ -314,10 +324,16 @@ impl Product<'_> {
         let d = out.map(|out| out.map(tile.block_m.min(64))).transpose()?.flatten();
         // Gate and up lie apart.
         let num_b_boxes = if out.is_some() { 1 } else { 2 };
+        let [a_scales, b_scales] = match out {
+            Some(_) => self.scale_maps(&tile)?,
+            None => [ScaleMap::NONE; 2],
+        };
         Ok(GemmParams {
             a: self.a.map(op, a_rows)?,
             b: self.b.map(op, b_rows / num_b_boxes)?,
-            d: d.unwrap_or(TensorMap { words: [0; 16] }),
+            d: d.unwrap_or(NO_MAP),
+            a_scale_map: a_scales.map,
+            b_scale_map: b_scales.map,
             a_scales: self.a.scales(),
             b_scales: self.b.scales(),
             out: out.map_or(NOWHERE, |out| out.params()),
@@ -332,7 +348,9 @@ impl Product<'_> {
             kind: out.map_or(GemmOut::Bf16, |out| out.kind()),
             cluster_shares,
             stores_by_tma: u32::from(d.is_some()),
-            reserved: [0; 5],
+            a_scale_order: a_scales.order,
+            b_scale_order: b_scales.order,
+            reserved: [0; 3],
         })
     }
 }

@@ -21,19 +21,18 @@ pub fn find_loops(instructions: &[Instruction]) -> Vec<Loop> {
     loops
 }
 
-/// The loop with the most matrix products, then without a loop inside it; then the shortest if it multiplies (what is
-/// longer comes back from a wait out of line), the longest if not.
+/// The shortest loop that multiplies matrices: what is longer goes around it, or comes back into it from a wait out of
+/// line. If none does, the longest without a loop inside it.
 pub fn main_loop(instructions: &[Instruction]) -> Option<Loop> {
     let loops = find_loops(instructions);
-    let num_tensor = |it: &Loop| {
-        instructions[it.clone()].iter().filter(|it| it.class() == Class::Tensor).count()
-    };
+    let multiplies =
+        |it: &Loop| instructions[it.clone()].iter().any(|it| it.class() == Class::Tensor);
     let is_innermost = |it: &Loop| {
         !loops.iter().any(|other| other != it && other.start >= it.start && other.end <= it.end)
     };
     let key = |it: &Loop| {
-        let (num_tensor, len) = (num_tensor(it), it.len() as isize);
-        (num_tensor, is_innermost(it), if num_tensor > 0 { -len } else { len })
+        let (multiplies, len) = (multiplies(it), it.len() as isize);
+        (multiplies, multiplies || is_innermost(it), if multiplies { -len } else { len })
     };
     loops.iter().max_by_key(|it| key(it)).cloned()
 }
@@ -65,6 +64,9 @@ mod tests {
         assert_eq!(main_loop(&inner), Some(1..3));
         let outer = program(&["QGMMA R0, gdesc[UR4]", "NOP", "BRA 0x10", "BRA 0x0"]);
         assert_eq!(main_loop(&outer), Some(0..4));
+        // What is multiplied in front of the inner loop is not what it repeats.
+        let prologue = program(&["QGMMA", "QGMMA", "BRA 0x10", "BRA 0x0"]);
+        assert_eq!(main_loop(&prologue), Some(1..3));
         // 1..4 is the loop, 2..6 comes back into it from a wait.
         let wait = program(&["NOP", "NOP", "QGMMA R0, gdesc[UR4]", "BRA 0x10", "EXIT", "BRA 0x20"]);
         assert_eq!(main_loop(&wait), Some(1..4));

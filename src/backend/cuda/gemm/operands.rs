@@ -1,6 +1,7 @@
 //! Operands and results of products as the kernels take them.
 
-use crate::backend::cuda::abi::{self, ScalesIn, StackOut};
+use crate::backend::cuda::abi::{self, ScaleOrder, ScalesIn, StackOut};
+use crate::backend::cuda::heuristics::SCALE_BLOCKS;
 use crate::backend::cuda::params::VECTOR_BYTES;
 use crate::backend::cuda::{Cuda, Swizzle, TensorMap, TensorMapDesc};
 use crate::error::{Error, Result};
@@ -12,6 +13,21 @@ use crate::tensor::{Dtype, Element, Layout, QuantRef, TensorMut, TensorRef};
 const BOX_K_BYTES: usize = 128;
 /// Columns of a box of D, 128 bytes of BF16.
 const BOX_D_COLUMNS: usize = 64;
+
+/// Where TMA has nothing to do.
+pub const NO_MAP: abi::TensorMap = abi::TensorMap { words: [0; 16] };
+
+/// Scales as TMA loads them, [`SCALE_BLOCKS`] blocks of K at a time.
+#[derive(Debug, Clone, Copy)]
+pub struct ScaleMap {
+    pub map: abi::TensorMap,
+    pub order: ScaleOrder,
+}
+
+impl ScaleMap {
+    /// By copies.
+    pub const NONE: Self = Self { map: NO_MAP, order: ScaleOrder::Any };
+}
 
 /// A or B: `[num_groups, rows, k]`, and its scales if it is in E4M3.
 #[derive(Debug, Clone, Copy)]
@@ -63,7 +79,8 @@ impl<'a> Operand<'a> {
             }
         }
         let box_shape = [box_rows, BOX_K_BYTES / self.dtype.size_bytes()];
-        map(self.data, self.layout, self.dtype, [row_bytes, group_bytes], box_shape)
+        let boxes = (box_shape, Swizzle::B128);
+        map(self.data, self.layout, self.dtype, [row_bytes, group_bytes], boxes)
     }
 
     pub fn scales(&self) -> ScalesIn {
@@ -78,6 +95,36 @@ impl<'a> Operand<'a> {
         let [group_stride, row_stride, block_stride] =
             scales.layout().strides().map(|stride| stride as u64);
         ScalesIn { data: scales.as_ptr(), group_stride, row_stride, block_stride }
+    }
+}
+
+impl Operand<'_> {
+    /// Scales as TMA loads them, `box_rows` rows at a time; none where it cannot: where neither those of rows nor those
+    /// of blocks lie side by side, where rows or blocks do not start at multiples of 16 bytes, or where blocks do not
+    /// come in fours.
+    pub fn scale_map(&self, box_rows: usize) -> Result<Option<ScaleMap>> {
+        let Some(scales) = self.scales else { return Ok(None) };
+        let ([num_groups, num_rows, num_blocks], [group, row, block]) =
+            (scales.layout().shape(), scales.layout().strides());
+        let box_fits = box_rows * size_of::<f32>() >= VECTOR_BYTES;
+        let (order, inner, outer, step, box_shape) = if block == 1 {
+            (ScaleOrder::Blocks, num_blocks, num_rows, row, [SCALE_BLOCKS, box_rows])
+        } else if row == 1 && box_fits {
+            (ScaleOrder::Rows, num_rows, num_blocks, block, [box_rows, SCALE_BLOCKS])
+        } else {
+            return Ok(None);
+        };
+        let layout = Layout::with_strides([num_groups, outer, inner], [group, step, 1]);
+        let strides = strides_bytes(layout, size_of::<f32>());
+        let address = scales.as_ptr().cast::<u8>();
+        let is_aligned =
+            [address as usize, strides[0], strides[1]].iter().all(|it| it.is_multiple_of(VECTOR_BYTES));
+        if !is_aligned || num_blocks % SCALE_BLOCKS != 0 || num_rows == 0 {
+            return Ok(None);
+        }
+        let [box_columns, box_rows] = box_shape;
+        let boxes = ([box_rows, box_columns], Swizzle::None);
+        Ok(Some(ScaleMap { map: map(address, layout, Dtype::F32, strides, boxes)?, order }))
     }
 }
 
@@ -159,7 +206,8 @@ impl Output {
             return Ok(None);
         }
         let strides = self.strides_bytes();
-        let map = map(self.data, self.layout, self.dtype, strides, [box_rows, BOX_D_COLUMNS])?;
+        let boxes = ([box_rows, BOX_D_COLUMNS], Swizzle::B128);
+        let map = map(self.data, self.layout, self.dtype, strides, boxes)?;
         Ok(Some(map))
     }
 }
@@ -184,7 +232,7 @@ fn map(
     layout: Layout<3>,
     dtype: Dtype,
     strides_bytes: [usize; 2],
-    [box_rows, box_columns]: [usize; 2],
+    ([box_rows, box_columns], swizzle): ([usize; 2], Swizzle),
 ) -> Result<abi::TensorMap> {
     // NOTE: an extent of zero cannot be described; nothing of it is ever loaded.
     let [num_groups, num_rows, num_columns] = layout.shape().map(|extent| extent.max(1));
@@ -194,7 +242,7 @@ fn map(
         shape: &[num_columns, num_rows, num_groups],
         strides_bytes: &strides_bytes,
         box_shape: &[box_columns, box_rows, 1],
-        swizzle: Swizzle::B128,
+        swizzle,
     };
     Ok(abi::TensorMap { words: TensorMap::tiled(&desc)?.words() })
 }

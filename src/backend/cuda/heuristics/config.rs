@@ -90,6 +90,10 @@ impl GemmConfig {
 pub const MAX_STAGES: usize = 16;
 /// Stages at least: less does not hide the way to memory.
 pub const MIN_STAGES: usize = 3;
+/// Blocks of K whose scales lie together.
+pub const SCALE_BLOCKS: usize = 4;
+/// Slots of scales start at multiples of this in shared memory, as TMA demands.
+const SCALE_ALIGN: usize = 128;
 /// Tiles start at multiples of this in shared memory, as the 128-byte swizzle demands.
 const TILE_ALIGN: usize = 1024;
 
@@ -108,48 +112,43 @@ const TILE_ALIGN: usize = 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Smem {
     stage_bytes: usize,
+    scale_slot_bytes: usize,
     fixed_bytes: usize,
 }
 
 impl Smem {
     /// Sizes for a tile of a shape: those of `csrc/layout/gemm_smem.cuh`, and a test compares.
     ///
-    /// A stage holds a block of A, one of B, and in FP8 the scales of A's rows and of B's columns, which share one as
-    /// far as they surely lie in the same 128 (grouped along K: each has its own). Beside the ring are the barriers and
-    /// D's tile on its way out, if it is BF16 (FP32 goes from registers to memory in whole sectors), or on its way to be
-    /// activated.
+    /// A stage holds a block of A and one of B. Beside the stages are the barriers, D's tile on its way out, if it is
+    /// BF16 (FP32 goes from registers to memory in whole sectors) or on its way to be activated, and in FP8 a ring of scales: those of A's rows and
+    /// of B's columns, which share one within 128 (grouped along K: each has its own), for four blocks of K at a time.
     pub fn new(tile: &GemmTile, shape: &GemmShape) -> Self {
         let row_bytes = shape.format.block_k() * shape.format.element_bytes();
         let num_scales = match (shape.format, shape.kind) {
             (GemmFormat::Bf16, _) => 0,
             (GemmFormat::Fp8, GemmKind::KGrouped) => tile.block_m + tile.block_n,
-            (GemmFormat::Fp8, _) => {
-                tile.block_m + tile.block_n / greatest_common_divisor(tile.block_n, 128)
-            }
+            (GemmFormat::Fp8, _) => tile.block_m + tile.num_b_scale_rows(),
         };
         let out_bytes = match shape.out {
             GemmOutFormat::Bf16 | GemmOutFormat::SwigluFp8 => tile.block_m * tile.block_n * 2,
             GemmOutFormat::F32 | GemmOutFormat::F32Accumulate => 0,
         };
         let barrier_bytes = 2 * MAX_STAGES * size_of::<u64>();
-        let stage_bytes = (tile.block_m + tile.block_n) * row_bytes + num_scales * size_of::<f32>();
         Self {
-            stage_bytes: align(stage_bytes, TILE_ALIGN),
+            stage_bytes: (tile.block_m + tile.block_n) * row_bytes,
+            scale_slot_bytes: align(num_scales * SCALE_BLOCKS * size_of::<f32>(), SCALE_ALIGN),
             fixed_bytes: align(barrier_bytes, TILE_ALIGN) + out_bytes,
         }
     }
 
     /// Stages that fit.
     pub fn num_stages(&self, max_smem_bytes: usize) -> usize {
-        (max_smem_bytes.saturating_sub(self.fixed_bytes) / self.stage_bytes).min(MAX_STAGES)
+        (0..=MAX_STAGES).rev().find(|&num| self.bytes(num) <= max_smem_bytes).unwrap_or(0)
     }
 
     /// Bytes with a ring of that depth.
     pub fn bytes(&self, num_stages: usize) -> usize {
-        self.fixed_bytes + num_stages * self.stage_bytes
+        let num_scale_slots = (num_stages + 2 * (SCALE_BLOCKS - 1)) / SCALE_BLOCKS;
+        self.fixed_bytes + num_stages * self.stage_bytes + num_scale_slots * self.scale_slot_bytes
     }
-}
-
-const fn greatest_common_divisor(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }

@@ -20,7 +20,7 @@ mod published;
 mod tile;
 
 pub use choose::{Candidate, Choice, ChooseOptions, Rejection, Verdict, choose};
-pub use config::{Cluster, GemmConfig, MAX_STAGES, Smem};
+pub use config::{Cluster, GemmConfig, MAX_STAGES, SCALE_BLOCKS, Smem};
 pub use estimate::{Bound, Efficiency, Estimate};
 pub use fusion::SwigluFusion;
 pub use published::{PUBLISHED, PublishedLaunch, PublishedProduct};

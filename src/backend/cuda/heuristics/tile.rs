@@ -42,6 +42,11 @@ impl GemmTile {
         if self.mma_m() > WGMMA_M { 2 } else { 1 }
     }
 
+    /// Rows of B's scales, one for 128 columns, that the tile's columns meet at most.
+    pub const fn num_b_scale_rows(&self) -> usize {
+        if self.block_n > 128 { 2 } else { 1 }
+    }
+
     /// The end of a kernel's name, such as "m128_n192".
     pub fn name(&self) -> String {
         let prefix = if self.swap_ab { "swapped_" } else { "" };
