@@ -7,7 +7,7 @@ namespace moekit::abi {
 
 enum class RowLayout : uint32_t { kContiguous = 0, kMasked = 1 };
 
-// kernels/plan.cuh
+// kernels/plan/plan.cuh
 struct PlanParams {
     const int32_t* topk_idx;              // INT32 [num_slots]; physical expert, -1 = not selected
     int32_t* expert_offsets;              // INT32 [num_local_experts + 1]

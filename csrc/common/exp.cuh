@@ -3,6 +3,7 @@
 #pragma once
 
 #include "common/bits.cuh"
+#include "common/divide.cuh"
 
 #include <cmath>
 
@@ -64,6 +65,12 @@ MK_HOST_DEVICE float exp_near(float x) {
 // 1 / (1 + e^-x), with one IEEE division.
 MK_HOST_DEVICE float sigmoid(float x) {
     return 1.0f / (1.0f + exp(-x));
+}
+
+// The bits of `sigmoid` for |x| <= kExpReach, without a branch.
+MK_HOST_DEVICE float sigmoid_near(float x) {
+    const float denominator = 1.0f + exp_near(-x);
+    return divide_normal(1.0f, denominator, reciprocal_estimate(denominator));
 }
 
 }  // namespace moekit::common

@@ -1,7 +1,6 @@
 // One activation and its gradients: src/moe/swiglu.rs, operation by operation.
 #pragma once
 
-#include "common/divide.cuh"
 #include "common/exp.cuh"
 
 namespace moekit::common {
@@ -49,11 +48,12 @@ struct SwigluGradients {
     float gate, up;
 };
 
-MK_HOST_DEVICE SwigluGradients swiglu_gradients(float gate, float up, float grad_out, float limit, float weight) {
+// From the sigmoid of the cut gate.
+MK_HOST_DEVICE SwigluGradients swiglu_gradients(float gate, float up, float sigmoid, float grad_out, float limit,
+                                                float weight) {
     const float g = clamp_gate(gate, limit);
-    const float s = 1.0f / (1.0f + exp(-g));
-    const float d = (grad_out * weight) * s;
-    const float grad_gate = (d * clamp_up(up, limit)) * fmaf(g, 1.0f - s, 1.0f);
+    const float d = (grad_out * weight) * sigmoid;
+    const float grad_gate = (d * clamp_up(up, limit)) * fmaf(g, 1.0f - sigmoid, 1.0f);
     return {gate > limit ? 0.0f : grad_gate, fabsf(up) > limit ? 0.0f : d * g};
 }
 

@@ -1,6 +1,6 @@
 // build: ptx=compute_90 bitwise
 // Plan: rows, counts and offsets are a contract between backends.
-#include "kernels/plan.cuh"
+#include "kernels/plan/plan.cuh"
 
 using namespace moekit;
 

@@ -39,20 +39,20 @@ MK_DEVICE void unpack(const uint4& raw, float* x, abi::Bf16) {
 }
 
 // A piece as it lies in memory. NOTE: apart from its values, so that several are on their way before one is used.
-template <typename T>
+template <typename T, uint32_t kLen = kPiece>
 struct RawPiece {
-    uint4 vectors[kPiece / kVector<T>];
+    uint4 vectors[kLen / kVector<T>];
 
     // From an address that is a multiple of 16.
     MK_DEVICE explicit RawPiece(const T* src) {
 #pragma unroll
-        for (uint32_t v = 0; v < kPiece / kVector<T>; ++v)
+        for (uint32_t v = 0; v < kLen / kVector<T>; ++v)
             vectors[v] = __ldg(reinterpret_cast<const uint4*>(src) + v);
     }
 
-    MK_DEVICE void unpack_to(float (&x)[kPiece]) const {
+    MK_DEVICE void unpack_to(float (&x)[kLen]) const {
 #pragma unroll
-        for (uint32_t v = 0; v < kPiece / kVector<T>; ++v)
+        for (uint32_t v = 0; v < kLen / kVector<T>; ++v)
             unpack(vectors[v], x + v * kVector<T>, T{});
     }
 };
@@ -125,10 +125,10 @@ MK_DEVICE uint4 pack(const float* x, float) {
 }
 
 // Writes the first `num_valid` of a piece, rounded to T.
-template <typename T>
-MK_DEVICE void store_piece(T* dst, const float (&x)[kPiece], uint32_t num_valid, bool is_aligned) {
+template <typename T, uint32_t kLen>
+MK_DEVICE void store_piece(T* dst, const float (&x)[kLen], uint32_t num_valid, bool is_aligned) {
 #pragma unroll
-    for (uint32_t v = 0; v < kPiece / kVector<T>; ++v) {
+    for (uint32_t v = 0; v < kLen / kVector<T>; ++v) {
         const uint4 raw = pack(x + v * kVector<T>, T{});
         if (is_aligned and num_valid >= (v + 1) * kVector<T>) {
             *reinterpret_cast<uint4*>(dst + v * kVector<T>) = raw;

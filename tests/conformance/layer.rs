@@ -24,11 +24,12 @@ on_every_backend![
 
 /// Of the FP8 layer against an oracle that rounds at the same places.
 ///
-/// A tensor core's sums of FP8 products are off by up to 4e-4 (13 bits are kept), and with them gate and up.
-/// So the activations are, by 2 * 4e-4 at most; that share of the distance between two E4M3 codes, which
-/// is up to 1/8 of the number, get the next code. Such a share of errors of that size has the root mean
-/// square sqrt(2 * 4e-4 / 8), and the second product keeps it.
-const FP8_BOUND: f64 = 1e-2;
+/// A rounding of gate_up to BF16 that falls the other way can move an E4M3 code: up to 6e-3. On Hopper, sums
+/// of FP8 products over 128 are off by 1.3e-4 (13 bits are kept), and the activations by up to twice that.
+/// That share of the distance between two codes, at most 1/8 of a number, get the next one, so that the
+/// root mean square of their errors is sqrt(2 * 1.3e-4 / 8) = 5.7e-3, which the second product keeps.
+/// Both together, as the root of the sum of squares.
+const FP8_BOUND: f64 = 8.3e-3;
 
 /// All ranks' outputs in token order, on one node.
 fn outputs<B: Backend>(run: Run, backend: &B) -> Vec<bf16> {

@@ -52,7 +52,10 @@ fn main() -> ExitCode {
         ),
         case("a_launch_that_cannot_be_is_refused", gemm::impossible_launches_are_refused),
     ];
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+    let mut arguments = Arguments::from_args();
+    // Some capture, while which others may not copy to the host: see `Cuda::capture`.
+    arguments.test_threads = Some(1);
+    libtest_mimic::run(&arguments, trials).exit_code()
 }
 
 fn opening_is_typed() -> Result<(), Failed> {

@@ -1,7 +1,7 @@
 //! What holds for every shape.
 
 use moekit::backend::cuda::heuristics::{
-    Bound, ChooseOptions, Cluster, Efficiency, Estimate, Verdict, choose, tiles,
+    Bound, ChooseOptions, Cluster, Efficiency, Estimate, Verdict, choose, tiles, tiles_of,
 };
 use moekit::cost::DeviceSpec;
 use moekit::gemm::{GemmFormat, GemmKind, GemmOutFormat, GemmShape};
@@ -22,6 +22,7 @@ fn shapes() -> impl Strategy<Value = GemmShape> {
         GemmOutFormat::Bf16,
         GemmOutFormat::F32,
         GemmOutFormat::F32Accumulate,
+        GemmOutFormat::SwigluFp8,
     ]);
     let extents = (0usize..20_000, 1usize..40_000, 0usize..1_500, 1usize..400);
     (kinds, formats, outs, extents).prop_map(|(kind, format, out, (m, n, k16, num_groups))| {
@@ -42,7 +43,7 @@ proptest! {
             prop_assert!(config.num_sms.is_multiple_of(config.cluster.num_ctas()));
             prop_assert_eq!(config.split_k, 1);
             prop_assert_eq!(config.block_k * shape.format.element_bytes(), 128);
-            prop_assert!(tiles(shape.kind, shape.format).contains(&config.tile));
+            prop_assert!(tiles_of(&shape).contains(&config.tile));
         }
     }
 

@@ -38,6 +38,14 @@ extern "C" void mk_silu(const float* x, float* out, size_t len) {
         out[i] = common::silu(x[i]);
 }
 
+// What the short way does not reach stays as it is in `out`.
+extern "C" void mk_sigmoid_near(const float* x, float* out, size_t len) {
+    for (size_t i = 0; i < len; ++i) {
+        if (fabsf(x[i]) <= common::kExpReach)
+            out[i] = common::sigmoid_near(x[i]);
+    }
+}
+
 // As the kernels compute it for gates that are near, from an estimate that is off by so many units in the last place;
 // the others stay as they are in `out`.
 extern "C" void mk_silu_near(const float* x, int ulps_off, float* out, size_t len) {

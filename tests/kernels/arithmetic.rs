@@ -88,15 +88,22 @@ unsafe fn function<F>(name: &str) -> Result<Symbol<'static, F>, Failed> {
 /// Every `stride`-th bit pattern of FP32.
 fn compare_exp(stride: u32) -> Result<(), Failed> {
     const CHUNK: usize = 1 << 16;
-    // SAFETY: the type is that of `mk_exp` and `mk_sigmoid`.
-    let (cpp_exp, cpp_sigmoid) =
-        unsafe { (function::<Map>("mk_exp")?, function::<Map>("mk_sigmoid")?) };
+    let mut functions = Vec::new();
+    // What the short way does not reach keeps the bits of the line above it.
+    for (name, function) in [
+        ("mk_exp", Function::Exp),
+        ("mk_sigmoid", Function::Sigmoid),
+        ("mk_sigmoid_near", Function::Sigmoid),
+    ] {
+        // SAFETY: the type is that of all three.
+        functions.push((unsafe { self::function::<Map>(name)? }, function));
+    }
     let (mut x, mut got, mut want) = (vec![0.0; CHUNK], vec![0.0; CHUNK], vec![0.0; CHUNK]);
     for first in (0..=u32::MAX).step_by(CHUNK * stride as usize) {
         for (idx, x) in x.iter_mut().enumerate() {
             *x = f32::from_bits(first.wrapping_add(idx as u32 * stride));
         }
-        for (cpp, function) in [(&cpp_exp, Function::Exp), (&cpp_sigmoid, Function::Sigmoid)] {
+        for (cpp, function) in &functions {
             // SAFETY: both arrays have `CHUNK` elements.
             unsafe { cpp(x.as_ptr(), got.as_mut_ptr(), CHUNK) };
             function.apply(&x, &mut want);

@@ -34,7 +34,8 @@ struct GatedScales {
         const uint32_t lane = common::lane_idx();
 #pragma unroll
         for (uint32_t i = 0; i < kNumPairs; ++i) {
-            const uint32_t first = kTile.swaps_operands ? 8 * i + 2 * (lane % 4) : 64 * i + 16 * warp_in_group + lane / 4;
+            const uint32_t first =
+                kTile.swaps_operands ? 8 * i + 2 * (lane % 4) : 64 * i + 16 * warp_in_group + lane / 4;
             a[i] = {scales[first], scales[first + (kTile.swaps_operands ? 1 : 8)]};
         }
         b[0] = static_cast<const float*>(__cvta_shared_to_generic(of_b))[half];

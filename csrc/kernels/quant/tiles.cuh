@@ -46,6 +46,38 @@ MK_DEVICE float block_max(float amax, BlockSmem& smem) {
     return common::warp_max(common::lane_idx() < kBlockThreads / 32 ? smem.amax[common::lane_idx()] : 0.0f);
 }
 
+// Loads this thread's pieces; where the block is whole, all are on their way before one is used.
+template <typename T>
+MK_DEVICE void load_block(const abi::QuantizeTilesParams& p, const T* src, uint32_t column, uint32_t first_row,
+                          float (&x)[kPiecesPerThread][layout::kPiece]) {
+    constexpr uint32_t kRowStep = kBlockThreads / kPiecesPerRow;
+    if (column >= p.n)
+        return;
+    if (p.x.is_aligned and first_row + (kPiecesPerThread - 1) * kRowStep < p.m) {
+        uint4 raw[kPiecesPerThread][layout::kPiece / layout::kVector<T>];
+#pragma unroll
+        for (uint32_t i = 0; i < kPiecesPerThread; ++i) {
+            const auto* row = reinterpret_cast<const uint4*>(src + (first_row + i * kRowStep) * p.x.row_stride);
+#pragma unroll
+            for (uint32_t v = 0; v < layout::kPiece / layout::kVector<T>; ++v)
+                raw[i][v] = __ldg(row + v);
+        }
+#pragma unroll
+        for (uint32_t i = 0; i < kPiecesPerThread; ++i) {
+#pragma unroll
+            for (uint32_t v = 0; v < layout::kPiece / layout::kVector<T>; ++v)
+                layout::unpack(raw[i][v], x[i] + v * layout::kVector<T>, T{});
+        }
+        return;
+    }
+#pragma unroll
+    for (uint32_t i = 0; i < kPiecesPerThread; ++i) {
+        const uint32_t row = first_row + i * kRowStep;
+        if (row < p.m)
+            layout::load_each(src + row * p.x.row_stride, layout::kPiece, x[i]);
+    }
+}
+
 template <typename T>
 MK_DEVICE void quantize_block(const abi::QuantizeTilesParams& p) {
     __shared__ BlockSmem smem;
@@ -55,16 +87,10 @@ MK_DEVICE void quantize_block(const abi::QuantizeTilesParams& p) {
     const T* src = static_cast<const T*>(p.x.data) + tile.group * p.x.group_stride + column;
 
     float x[kPiecesPerThread][layout::kPiece] = {};
+    load_block(p, src, column, first_row, x);
     float amax = 0.0f;
 #pragma unroll
     for (uint32_t i = 0; i < kPiecesPerThread; ++i) {
-        const uint32_t row = first_row + i * (kBlockThreads / kPiecesPerRow);
-        if (row < p.m and column < p.n) {
-            if (p.x.is_aligned)
-                layout::RawPiece<T>(src + row * p.x.row_stride).unpack_to(x[i]);
-            else
-                layout::load_each(src + row * p.x.row_stride, layout::kPiece, x[i]);
-        }
 #pragma unroll
         for (uint32_t j = 0; j < layout::kPiece; ++j)
             amax = fmaxf(amax, fabsf(x[i][j]));

@@ -429,7 +429,7 @@ pub enum RowLayout {
     Contiguous = 0,
     Masked = 1,
 }
-#[doc = " kernels/plan.cuh"]
+#[doc = " kernels/plan/plan.cuh"]
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
 pub struct PlanParams {

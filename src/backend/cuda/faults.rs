@@ -1,8 +1,7 @@
 //! Faults in values: what kernels recorded, as the errors that the cpu backend gives.
 
 use super::abi::{FaultKind, FaultRecord, NUM_FAULT_KINDS};
-use super::driver::{CudaBuffer, Stream, read};
-use crate::backend::Buffer;
+use super::driver::{CudaBuffer, Stream};
 use crate::error::{Error, Result};
 use crate::moe::quant::GRAN_K;
 
@@ -43,12 +42,10 @@ impl Faults {
         self.buffer.fill(stream, 0xff)
     }
 
-    /// The first fault, with its launch, which is then forgotten; the stream must have passed.
+    /// Waits for the stream. The first fault, with its launch, which is then forgotten.
     pub fn take(&self, stream: &Stream) -> Result<Option<(u32, Error)>> {
         let mut words = [[0u64; 4]; NUM_KINDS];
-        let bytes = bytemuck::cast_slice_mut(&mut words);
-        // SAFETY: the buffer has exactly these bytes, and no kernel of the stream is left.
-        unsafe { read(stream.context(), self.buffer.as_ptr(), bytes)? };
+        self.buffer.read_behind(stream, bytemuck::cast_slice_mut(&mut words))?;
         let records = words.map(|[order, values @ ..]| FaultRecord {
             order,
             values: values.map(|value| value as i64),

@@ -137,6 +137,10 @@ impl Cuda {
 
     /// Captures the stages that `enqueue` enqueues on `stream`, which runs none of them.
     ///
+    /// Meanwhile no other thread may wait for the whole context, as copies to and from the host do
+    /// (`to_host`, `from_host`) and the end of shared memory. A driver may end the capture with an error,
+    /// or crash. To wait for a stream ([`Backend::check`](crate::Backend::check)) is fine.
+    ///
     /// # Errors
     ///
     /// Those of `enqueue` and of the driver.

@@ -42,9 +42,9 @@ impl CudaStream {
 
     /// Waits, and returns the first fault since the last check.
     pub(super) fn check(&self) -> Result<()> {
-        self.driver.synchronize("check")?;
+        let on_device = self.faults.take(&self.driver)?;
         let of_host = self.host_fault.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match (of_host, self.faults.take(&self.driver)?) {
+        match (of_host, on_device) {
             (None, None) => Ok(()),
             (Some((launch_idx, _)), Some((earlier, fault))) if earlier < launch_idx => Err(fault),
             (Some((_, fault)), _) | (None, Some((_, fault))) => Err(fault),

@@ -18,8 +18,8 @@ const NUM_THREADS: u32 = 256;
 const ACTIVATIONS_PER_THREAD: usize = 16;
 /// 128-element blocks of a CTA that quantises: eight lanes each.
 const BLOCKS_PER_CTA: u32 = NUM_THREADS / 8;
-/// Rows of a CTA that computes gradients: a warp each.
-const ROWS_PER_CTA: u32 = NUM_THREADS / 32;
+/// Neighbouring columns of a thread that computes gradients; a CTA has a row.
+const COLUMNS_PER_THREAD: usize = 8;
 
 pub fn forward<T: Activation, U: Activation>(
     cuda: &Cuda,
@@ -71,9 +71,10 @@ pub fn backward<T: Activation, D: Activation>(
     mut args: SwigluBackwardArgs<'_, Cuda, T, D>,
 ) -> Result<()> {
     const OP: &str = "swiglu_backward";
-    let [num_groups, m, _] = args.grad_out.shape();
-    let num_ctas = num_ctas(OP, "grad_out", num_groups * m, ROWS_PER_CTA)?;
-    let launch = Launch::new(num_ctas, NUM_THREADS);
+    let [num_groups, m, half] = args.grad_out.shape();
+    let num_threads = ceil_div(half, COLUMNS_PER_THREAD).next_multiple_of(32) as u32;
+    let num_ctas = num_ctas(OP, "grad_out", num_groups * m, 1)?;
+    let launch = Launch::new(num_ctas, num_threads.clamp(32, NUM_THREADS));
     let weights = args.grad_row_weights.as_mut();
     let params = SwigluBackwardParams {
         input: input(OP, &args.input)?,

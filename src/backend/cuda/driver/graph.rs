@@ -35,13 +35,13 @@ impl CudaGraph {
         stream.context().bind()?;
         // SAFETY: the capture was begun above, and ends whatever became of it.
         let answer = unsafe { result::stream::end_capture(stream.handle()) };
-        let captured = call(OP, "cuStreamEndCapture", answer);
-        enqueued?;
-        let mut graph = Self {
+        let captured = call(OP, "cuStreamEndCapture", answer).map(|graph| Self {
             context: Arc::clone(stream.context()),
-            graph: captured?,
+            graph,
             executable: std::ptr::null_mut(),
-        };
+        });
+        enqueued?;
+        let mut graph = captured?;
         let flags = sys::CUgraphInstantiate_flags(0);
         // SAFETY: the graph was captured just now.
         let answer = unsafe { result::graph::instantiate(graph.graph, flags) };

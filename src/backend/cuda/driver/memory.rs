@@ -58,6 +58,19 @@ impl CudaBuffer {
         };
         call("fill", "cuMemsetD8Async", answer)
     }
+
+    /// Copies the first bytes to the host behind the stream's work, and waits for that alone.
+    pub(in super::super) fn read_behind(&self, stream: &Stream, data: &mut [u8]) -> Result<()> {
+        if data.len() > self.num_bytes {
+            let expected = format!("at most {} bytes", self.num_bytes);
+            return Err(Error::value("check", "data", expected, data.len()));
+        }
+        self.context.bind()?;
+        // SAFETY: both have that many bytes, and the host's live until the wait below.
+        let answer = unsafe { result::memcpy_dtoh_async(data, self.address, stream.handle()) };
+        call("check", "cuMemcpyDtoHAsync", answer)?;
+        stream.synchronize("check")
+    }
 }
 
 impl Buffer for CudaBuffer {

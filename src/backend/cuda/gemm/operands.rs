@@ -117,8 +117,9 @@ impl Operand<'_> {
         let layout = Layout::with_strides([num_groups, outer, inner], [group, step, 1]);
         let strides = strides_bytes(layout, size_of::<f32>());
         let address = scales.as_ptr().cast::<u8>();
-        let is_aligned =
-            [address as usize, strides[0], strides[1]].iter().all(|it| it.is_multiple_of(VECTOR_BYTES));
+        let is_aligned = [address as usize, strides[0], strides[1]]
+            .iter()
+            .all(|it| it.is_multiple_of(VECTOR_BYTES));
         if !is_aligned || num_blocks % SCALE_BLOCKS != 0 || num_rows == 0 {
             return Ok(None);
         }

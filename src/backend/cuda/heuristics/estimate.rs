@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::config::{Cluster, GemmConfig};
 use crate::cost::DeviceSpec;
-use crate::gemm::{GemmFormat, GemmShape};
+use crate::gemm::{GemmFormat, GemmOutFormat, GemmShape};
 use crate::num::ceil_div;
 
 /// What keeps a kernel from a device's best figures.
@@ -87,6 +87,11 @@ const LOAD_LATENCY_CYCLES: f64 = 1000.0;
 const MMA_ROWS: usize = 64;
 const MMA_K_BYTES: f64 = 32.0;
 const MMAS_PER_K_BLOCK: f64 = 4.0;
+/// Cycles in which a warp activates and quantises a row of a tile, by its instructions; warps that do so beside the
+/// products, and with the products' warps at the end of a CTA's last tile.
+const ACTIVATION_CYCLES: f64 = 500.0;
+const ACTIVATING_WARPS: f64 = 2.0;
+const ACTIVATING_WARPS_AT_END: f64 = 10.0;
 
 impl Estimate {
     /// Estimates a launch.
@@ -106,7 +111,10 @@ impl Estimate {
         // 10^3 cycles per microsecond and GHz.
         let cycles_to_us =
             |cycles: f64| num_waves as f64 * cycles / (1e3 * device.clock_ghz * efficiency.clock);
-        let cta_us = cycles_to_us(num_k_blocks * k_block + efficiency.tile_cycles);
+        let activation = activation_cycles(shape, config);
+        let tile = num_k_blocks * k_block + efficiency.tile_cycles;
+        let at_end = activation / ACTIVATING_WARPS_AT_END / num_waves.max(1) as f64;
+        let cta_us = cycles_to_us(tile.max(activation / ACTIVATING_WARPS) + at_end);
         let tensor_us = cycles_to_us(num_k_blocks * tensor);
         let l2_us = cycles_to_us(num_k_blocks * (l2 - tensor).max(0.0));
         let latency_us = cta_us - tensor_us - l2_us;
@@ -173,6 +181,14 @@ fn tensor_cycles(config: &GemmConfig, device: &DeviceSpec) -> f64 {
     let math = 2.0 * MMA_ROWS as f64 * mma_n * mma_k / flops_per_cycle;
     let feed = (MMA_ROWS as f64 + mma_n) * MMA_K_BYTES / SMEM_BYTES_PER_CYCLE;
     MMAS_PER_K_BLOCK * num_rows * math.max(feed)
+}
+
+/// Cycles of one warp that activates a tile alone; none if that is no part of the product.
+fn activation_cycles(shape: &GemmShape, config: &GemmConfig) -> f64 {
+    match shape.out {
+        GemmOutFormat::SwigluFp8 => config.tile.block_m as f64 * ACTIVATION_CYCLES,
+        _ => 0.0,
+    }
 }
 
 /// Bytes of A and B that a CTA receives for a block of K.

@@ -8,8 +8,12 @@ use crate::error::Result;
 use crate::gemm::{GemmOutFormat, GemmShape};
 
 /// Of the device's bandwidth what `swiglu_quantize` reaches, and its start and end. Measured on an H200.
-const SWIGLU_BANDWIDTH: f64 = 0.5;
+const SWIGLU_BANDWIDTH: f64 = 0.55;
 const SWIGLU_LAUNCH_US: f64 = 3.5;
+/// Where one stage was measured to take less time, on an H200: in few waves, or in any number if memory is the limit by
+/// far. Beyond, the activations held up the products.
+const MAX_WAVES: usize = 4;
+const MAX_CTAS_OVER_MEMORY: f64 = 0.8;
 
 /// Estimated times of a product with its activation, in one stage and in two.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -20,6 +24,10 @@ pub struct SwigluFusion {
     pub product_us: f64,
     /// Activation and quantisation of that.
     pub swiglu_us: f64,
+    /// Rounds of tiles of the one stage.
+    pub num_waves: usize,
+    /// Time of its CTAs over that of device memory.
+    pub ctas_over_memory: f64,
 }
 
 impl SwigluFusion {
@@ -36,24 +44,28 @@ impl SwigluFusion {
     /// use moekit::cost::DeviceSpec;
     /// use moekit::gemm::{GemmKind, GemmShape};
     ///
-    /// let one = GemmShape::new(GemmKind::Contiguous, 8192, 4096, 7168);
-    /// let shape = GemmShape { num_groups: 4, ..one };
-    /// let device = DeviceSpec::H200;
-    /// assert!(SwigluFusion::new(&shape, &device, &ChooseOptions::default())?.pays());
+    /// let pays = |kind, num_groups, m| -> moekit::Result<bool> {
+    ///     let shape = GemmShape { num_groups, ..GemmShape::new(kind, m, 4096, 7168) };
+    ///     Ok(SwigluFusion::new(&shape, &DeviceSpec::H200, &ChooseOptions::default())?.pays())
+    /// };
+    /// assert!(pays(GemmKind::Masked, 32, 16)?);
+    /// assert!(!pays(GemmKind::Contiguous, 4, 8192)?);
     /// # Ok::<(), moekit::Error>(())
     /// ```
     pub fn new(shape: &GemmShape, device: &DeviceSpec, options: &ChooseOptions) -> Result<Self> {
-        let time_us = |out| {
-            choose(&GemmShape { out, ..*shape }, device, options).map(|it| it.estimate.time_us)
-        };
+        let estimate =
+            |out| choose(&GemmShape { out, ..*shape }, device, options).map(|it| it.estimate);
+        let fused = estimate(GemmOutFormat::SwigluFp8)?;
         let row_bytes = GemmOutFormat::Bf16.traffic_bytes(shape.n)
             + GemmOutFormat::SwigluFp8.traffic_bytes(shape.n);
         let num_bytes = (shape.num_groups * shape.m * row_bytes) as f64;
         let swiglu_us = num_bytes / (device.hbm_gb_per_s * SWIGLU_BANDWIDTH * 1e3);
         Ok(Self {
-            fused_us: time_us(GemmOutFormat::SwigluFp8)?,
-            product_us: time_us(GemmOutFormat::Bf16)?,
+            fused_us: fused.time_us,
+            product_us: estimate(GemmOutFormat::Bf16)?.time_us,
             swiglu_us: SWIGLU_LAUNCH_US + swiglu_us,
+            num_waves: fused.num_waves,
+            ctas_over_memory: fused.cta_us / fused.hbm_us,
         })
     }
 
@@ -62,8 +74,10 @@ impl SwigluFusion {
         self.product_us + self.swiglu_us
     }
 
-    /// Whether one stage takes less time.
+    /// Whether one stage takes less time: by the estimates, and only where it was measured to.
     pub fn pays(&self) -> bool {
-        self.fused_us < self.two_stages_us()
+        let was_measured =
+            self.num_waves <= MAX_WAVES || self.ctas_over_memory <= MAX_CTAS_OVER_MEMORY;
+        was_measured && self.fused_us < self.two_stages_us()
     }
 }
