@@ -37,8 +37,8 @@ MK_DEVICE Position in_bands(uint32_t idx, uint32_t num_m, uint32_t num_n, uint32
     return {first_m + in_band - n * band_m, n};
 }
 
-// The grid of blocks as clusters of CTAs walk it: a cluster takes neighbours. NOTE: clusters' lengths are powers of two,
-// and all that would be divided by them is shifted: the first load waits for what is here.
+// The grid of blocks as clusters of CTAs walk it: a cluster takes neighbours. NOTE: clusters' lengths are powers of
+// two, and all that would be divided by them is shifted: the first load waits for what is here.
 struct ClusterGrid {
     uint32_t shift_m, shift_n;  // logarithms of a cluster's blocks
     uint32_t rank;              // of this CTA

@@ -51,8 +51,7 @@ struct Fp8GatedMath : GatedTileChecks<kTile> {
 
     MathWarp<kTile> at;
 
-    MK_DEVICE void multiply(GemmRing<kTile>& ring, ScaleRing<kTile>& of_scales,
-                            float (&accum)[kSlices][kN / 2]) const {
+    MK_DEVICE void multiply(GemmRing<kTile>& ring, ScaleRing<kTile>& of_scales, float (&accum)[kSlices][kN / 2]) const {
         for (uint32_t k = 0; k < at.p.k; k += common::kGranK, ring.advance(), of_scales.advance()) {
             ring.wait_full();
             const GatedScales<kTile> scales(of_scales, at.group_idx, at.warp_in_group);

@@ -7,8 +7,8 @@
 
 namespace moekit::kernels {
 
-// Scales of one block of K that a thread of the products needs. Of B: those of the block, or of the thread's two columns
-// in each eight.
+// Scales of one block of K that a thread of the products needs. Of B: those of the block, or of the thread's two
+// columns in each eight.
 template <layout::GemmTile kTile>
 struct Fp8Scales {
     using Smem = layout::GemmSmem<kTile>;

@@ -44,8 +44,8 @@ MK_DEVICE void load_scale_box(const abi::TensorMap& map, abi::ScaleOrder order, 
                               uint32_t k_block, uint32_t row, uint32_t group) {
     using namespace cuda::ptx;
     const bool by_block = order == abi::ScaleOrder::kBlocks;
-    const int32_t at[3] = {static_cast<int32_t>(by_block ? k_block : row), static_cast<int32_t>(by_block ? row : k_block),
-                           static_cast<int32_t>(group)};
+    const int32_t at[3] = {static_cast<int32_t>(by_block ? k_block : row),
+                           static_cast<int32_t>(by_block ? row : k_block), static_cast<int32_t>(group)};
     cp_async_bulk_tensor(space_cluster, space_global, __cvta_shared_to_generic(destination), &map, at, barrier);
 }
 

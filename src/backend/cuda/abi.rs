@@ -398,7 +398,7 @@ const _: () = {
 #[repr(align(64))]
 #[derive(Debug, Copy, Clone)]
 pub struct GemmSwigluParams {
-    #[doc = " B has 2 * n rows in each group: gate, then up; `d`, `out` and `kind` are not used"]
+    #[doc = " B has 2 * n rows in each group: gate, then up; `d` and `out` are not used, and `kind` is kBf16"]
     pub product: GemmParams,
     #[doc = " [num_a_groups, m, n], n % 128 == 0"]
     pub act: QuantOut,
