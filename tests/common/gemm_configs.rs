@@ -29,7 +29,7 @@ pub fn all_swiglu() -> Vec<(String, GemmConfig)> {
     };
     let tiles = tiles_of(&shape).iter();
     let deepest = tiles.clone().map(|&tile| (tile, usize::MAX, Cluster::Single));
-    let shortest = tiles.clone().map(|&tile| (tile, 1, Cluster::Single));
+    let shortest = tiles.clone().map(|&tile| (tile, 2, Cluster::Single));
     let paired = tiles.filter(|tile| !tile.swap_ab).map(|&tile| (tile, 2, Cluster::AlongN));
     let all = deepest.chain(shortest).chain(paired);
     let named = all.map(|(tile, num_stages, cluster)| config(shape, tile, num_stages, cluster));
