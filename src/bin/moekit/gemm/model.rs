@@ -160,7 +160,7 @@ impl Report {
         writeln!(
             text,
             "A model of DeepGEMM's published rates on an H800. What it expects of moekit rests on the same four figures: \
-             no kernel of moekit has run on a GPU."
+             none of its kernels ran on an H800."
         )
     }
 }
