@@ -48,7 +48,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    println!("on {}", gpu.name);
+    eprintln!("on {}", gpu.name);
     if let Some(file) = file {
         let recorded = products::record(|product| gpu.product(product));
         return match fs::write(&file, recorded) {
