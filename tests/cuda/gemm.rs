@@ -62,7 +62,7 @@ pub fn impossible_launches_are_refused(cuda: &Cuda) -> Result<(), Failed> {
     let out = GemmOut::F32(d.view_mut());
     let refused = fp8_gemm_nt(&endless, &stream, a.view(), b.view(), out);
     let error = refused.expect_err("there are 16 barriers").to_string();
-    assert_eq!(error, "gemm_nt: `config` is 17, expected a ring of 1 to 16 stages");
+    assert_eq!(error, "gemm_nt: `config` is 17, expected a ring of 2 to 16 stages");
 
     let rows = Tensor::from_host(cuda, &[0, 0, 0], [3])?;
     let pairs = cuda.with_gemm_config(gemm_config(Cluster::AlongM, 3));
