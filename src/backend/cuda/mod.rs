@@ -60,7 +60,8 @@ struct Device {
     kernels: Kernels,
     context: Arc<Context>,
     num_sms: usize,
-    gemm_choices: gemm::Choices,
+    gemm_choices: gemm::Choices<heuristics::GemmConfig>,
+    fusion_choices: gemm::Choices<bool>,
 }
 
 impl Cuda {
@@ -105,8 +106,8 @@ impl Cuda {
     fn with_context(context: Arc<Context>) -> Result<Self> {
         let kernels = Kernels::load(&context)?;
         let num_sms = context.num_sms()?;
-        let device =
-            Arc::new(Device { kernels, context, num_sms, gemm_choices: gemm::Choices::default() });
+        let (gemm_choices, fusion_choices) = Default::default();
+        let device = Arc::new(Device { kernels, context, num_sms, gemm_choices, fusion_choices });
         Ok(Self { device, gemm_config: None })
     }
 
@@ -183,8 +184,12 @@ impl Cuda {
         self.device.num_sms
     }
 
-    fn gemm_choices(&self) -> &gemm::Choices {
+    fn gemm_choices(&self) -> &gemm::Choices<heuristics::GemmConfig> {
         &self.device.gemm_choices
+    }
+
+    fn fusion_choices(&self) -> &gemm::Choices<bool> {
+        &self.device.fusion_choices
     }
 
     fn kernel(&self, op: &'static str, name: &str) -> Result<Kernel> {

@@ -3,45 +3,46 @@
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
 
-use crate::backend::cuda::heuristics::GemmConfig;
 use crate::error::Result;
 use crate::gemm::GemmShape;
 
 /// Shapes that are remembered, at most: those of a model at many numbers of rows.
 const MAX_SHAPES: usize = 4096;
 
-/// What a device's products were launched with.
-#[derive(Debug, Default)]
-pub struct Choices {
-    by_shape: RwLock<HashMap<GemmShape, GemmConfig>>,
+/// What was chosen for a device's products.
+#[derive(Debug)]
+pub struct Choices<T> {
+    by_shape: RwLock<HashMap<GemmShape, T>>,
 }
 
-impl Choices {
+impl<T> Default for Choices<T> {
+    fn default() -> Self {
+        Self { by_shape: RwLock::default() }
+    }
+}
+
+impl<T: Copy> Choices<T> {
     /// The choice for a shape, which `choose` makes the first time.
-    pub fn get(
-        &self,
-        shape: &GemmShape,
-        choose: impl FnOnce() -> Result<GemmConfig>,
-    ) -> Result<GemmConfig> {
+    pub fn get(&self, shape: &GemmShape, choose: impl FnOnce() -> Result<T>) -> Result<T> {
         let known =
             self.by_shape.read().unwrap_or_else(PoisonError::into_inner).get(shape).copied();
-        if let Some(config) = known {
-            return Ok(config);
+        if let Some(choice) = known {
+            return Ok(choice);
         }
-        let config = choose()?;
+        let choice = choose()?;
         let mut by_shape = self.by_shape.write().unwrap_or_else(PoisonError::into_inner);
         if by_shape.len() >= MAX_SHAPES {
             by_shape.clear();
         }
-        by_shape.insert(*shape, config);
-        Ok(config)
+        by_shape.insert(*shape, choice);
+        Ok(choice)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::cuda::heuristics::{ChooseOptions, choose};
+    use crate::backend::cuda::heuristics::{ChooseOptions, GemmConfig, choose};
     use crate::cost::DeviceSpec;
     use crate::error::Error;
     use crate::gemm::GemmKind;

@@ -39,8 +39,10 @@ pub fn masked(cuda: &Cuda, stream: &CudaStream, args: MaskedSwigluArgs<'_, Cuda>
 
 /// Whether one launch should take less time than two.
 pub fn fusion_pays(cuda: &Cuda, shape: &GemmShape) -> bool {
-    let fusion = SwigluFusion::new(shape, &device(cuda), &ChooseOptions::default());
-    fusion.is_ok_and(|fusion| fusion.pays())
+    let pays = cuda.fusion_choices().get(shape, || {
+        Ok(SwigluFusion::new(shape, &device(cuda), &ChooseOptions::default())?.pays())
+    });
+    pays.unwrap_or(false)
 }
 
 fn launch(

@@ -1,12 +1,13 @@
-//! Factors of FP8 straight from their bytes into the loops' order: bytes are transposed there, and not the
-//! numbers, which take four times the room.
+//! Numbers of FP8's bytes, and factors straight from their bytes into the loops' order: bytes are transposed
+//! there, and not the numbers, which take four times the room.
 
 use std::arch::x86_64::{
-    __m128i, __m512, _mm256_and_si256, _mm256_castsi256_si128, _mm256_cvtepi8_epi16,
-    _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_set1_epi16, _mm256_setzero_si256,
-    _mm256_slli_epi16, _mm256_unpackhi_epi8, _mm256_unpacklo_epi8, _mm512_and_si512,
-    _mm512_cmpeq_epi8_mask, _mm512_cvtph_ps, _mm512_loadu_si512, _mm512_mul_ps,
-    _mm512_permutexvar_ps, _mm512_set1_epi8, _mm512_set1_ps, _mm512_setr_epi32,
+    __m128i, __m512, _mm_loadu_si128, _mm256_and_si256, _mm256_castsi256_si128,
+    _mm256_cvtepi8_epi16, _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_set1_epi16,
+    _mm256_setzero_si256, _mm256_slli_epi16, _mm256_unpackhi_epi8, _mm256_unpacklo_epi8,
+    _mm512_abs_ps, _mm512_and_si512, _mm512_cmpeq_epi8_mask, _mm512_cmpeq_ps_mask, _mm512_cvtph_ps,
+    _mm512_loadu_si512, _mm512_mask_mov_ps, _mm512_mul_ps, _mm512_permutexvar_ps, _mm512_set1_epi8,
+    _mm512_set1_ps, _mm512_setr_epi32, _mm512_storeu_ps,
 };
 
 use super::tile::{COLUMNS, Half, Quads, ROWS};
@@ -36,6 +37,21 @@ impl Code {
             Element::E5m2 => Some(Self::E5M2),
             _ => None,
         }
+    }
+}
+
+/// Numbers of E4M3's codes, of which there are whole 16.
+#[target_feature(enable = "avx2,avx512f,avx512vl")]
+pub(super) fn decode_e4m3(codes: &[u8], out: &mut Vec<f32>) {
+    out.resize(codes.len(), 0.0);
+    for (to, from) in out.as_chunks_mut::<16>().0.iter_mut().zip(codes.as_chunks::<16>().0) {
+        // SAFETY: 16 bytes.
+        let value = numbers(unsafe { _mm_loadu_si128(from.as_ptr().cast()) }, Code::E4M3);
+        // The code that would be 480 is the NaN.
+        let is_nan = _mm512_cmpeq_ps_mask(_mm512_abs_ps(value), _mm512_set1_ps(480.0));
+        let value = _mm512_mask_mov_ps(value, is_nan, _mm512_set1_ps(f32::NAN));
+        // SAFETY: 16 floats.
+        unsafe { _mm512_storeu_ps(to.as_mut_ptr(), value) };
     }
 }
 
@@ -125,6 +141,7 @@ fn each_step(rows: [&[u8; DEPTH]; 16], code: Code, mut take: impl FnMut(usize, _
     }
 }
 
+/// Exact, but for E4M3's NaN.
 #[inline]
 #[target_feature(enable = "avx2,avx512f")]
 fn numbers(codes: __m128i, code: Code) -> __m512 {

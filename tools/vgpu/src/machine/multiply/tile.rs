@@ -248,37 +248,11 @@ fn decode(level: Level, element: Element, bytes: &[u8], negate: bool, out: &mut 
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
-fn decode_avx512(element: Element, bytes: &[u8], negate: bool, out: &mut Vec<f32>) {
-    if element == Element::E4m3 && !negate && bytes.len().is_multiple_of(16) {
-        return decode_e4m3_avx512(bytes, out);
+fn decode_avx512(element: Element, codes: &[u8], negate: bool, out: &mut Vec<f32>) {
+    if element == Element::E4m3 && !negate && codes.len().is_multiple_of(16) {
+        return bytes::decode_e4m3(codes, out);
     }
-    decode_in(element, bytes, negate, out);
-}
-
-/// By way of FP16, whose exponent is 8 higher.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,avx512f,avx512vl")]
-fn decode_e4m3_avx512(bytes: &[u8], out: &mut Vec<f32>) {
-    use std::arch::x86_64::{
-        _mm_loadu_si128, _mm256_and_si256, _mm256_cvtepi8_epi16, _mm256_set1_epi16,
-        _mm256_slli_epi16, _mm512_abs_ps, _mm512_cmpeq_ps_mask, _mm512_cvtph_ps,
-        _mm512_mask_mov_ps, _mm512_mul_ps, _mm512_set1_ps, _mm512_storeu_ps,
-    };
-    out.resize(bytes.len(), 0.0);
-    let scale = _mm512_set1_ps(256.0);
-    let nan = _mm512_set1_ps(f32::NAN);
-    for (to, from) in out.as_chunks_mut::<16>().0.iter_mut().zip(bytes.as_chunks::<16>().0) {
-        // SAFETY: 16 bytes.
-        let codes = unsafe { _mm_loadu_si128(from.as_ptr().cast()) };
-        let wide = _mm256_slli_epi16::<7>(_mm256_cvtepi8_epi16(codes));
-        // The sign is there twice; the lower one goes.
-        let half = _mm256_and_si256(wide, _mm256_set1_epi16(0xbf80_u16 as i16));
-        let value = _mm512_mul_ps(_mm512_cvtph_ps(half), scale);
-        // The code that would be 480 is the NaN.
-        let is_nan = _mm512_cmpeq_ps_mask(_mm512_abs_ps(value), _mm512_set1_ps(480.0));
-        // SAFETY: 16 floats.
-        unsafe { _mm512_storeu_ps(to.as_mut_ptr(), _mm512_mask_mov_ps(value, is_nan, nan)) };
-    }
+    decode_in(element, codes, negate, out);
 }
 
 #[cfg(target_arch = "x86_64")]
