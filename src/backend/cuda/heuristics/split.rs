@@ -35,8 +35,8 @@ pub fn usable_sms(num_sms: usize, split_k: usize) -> usize {
 
 /// Blocks of K of the shortest and of the longest part: `csrc/kernels/gemm/k_part.cuh`.
 pub fn part_lens(shape: &GemmShape, split_k: usize) -> [usize; 2] {
-    let four = SCALE_BLOCKS * GRAN_K;
-    let step = if shape.k.is_multiple_of(four) { four } else { GRAN_K };
+    let in_fours = ceil_div(shape.k, GRAN_K).is_multiple_of(SCALE_BLOCKS);
+    let step = if in_fours { SCALE_BLOCKS * GRAN_K } else { GRAN_K };
     let num_steps = ceil_div(shape.k, step);
     let num_blocks = |steps: usize| ceil_div((steps * step).min(shape.k), shape.format.block_k());
     [num_steps / split_k, ceil_div(num_steps, split_k)].map(num_blocks)
@@ -68,7 +68,8 @@ mod tests {
         assert_eq!(lens(7168, 8), [4, 8]);
         assert_eq!(lens(1536, 2), [4, 8]);
         assert_eq!(lens(1408, 4), [2, 3]);
-        assert_eq!(lens(400, 8), [0, 1]);
+        assert_eq!(lens(272, 8), [0, 1]);
+        assert_eq!(lens(400, 2), [0, 4]);
         let bf16 =
             GemmShape { format: GemmFormat::Bf16, ..GemmShape::new(GemmKind::Dense, 1, 1, 7168) };
         assert_eq!(part_lens(&bf16, 4), [24, 32]);
