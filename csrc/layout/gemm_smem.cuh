@@ -28,10 +28,8 @@ struct GemmTile {
     MK_HOST_DEVICE constexpr uint32_t num_slices() const { return side_m() / (64 * num_math_warpgroups); }
     // Columns of the result: of a gated block, two of the product make one.
     MK_HOST_DEVICE constexpr uint32_t out_n() const { return is_gated ? block_n / 2 : block_n; }
-    // Whether CTAs of a cluster can share the block's K: of blocks so small that few rows do not fill a device.
-    MK_HOST_DEVICE constexpr bool splits_k() const {
-        return num_slices() == 1 and side_n() <= 128 and not scales_each_column and not is_gated;
-    }
+    // Whether CTAs of a cluster can share the block's K: with few rows, which do not fill a device.
+    MK_HOST_DEVICE constexpr bool splits_k() const { return swaps_operands and not is_gated; }
     // Only E4M3 has scales.
     MK_HOST_DEVICE constexpr bool has_scales() const { return format == GemmFormat::kE4m3; }
     // Values of K in a stage.
@@ -93,10 +91,10 @@ struct GemmSmem {
         return scales(num_stages, has_d) + num_scale_slots(num_stages) * kScaleSlotBytes;
     }
 
-    // Sums of a part of the block, from each of `split_k` CTAs, which share its N side in whole eights.
+    // Sums of some rows of the block, in whole eights, from each of `split_k` CTAs, which share them.
     MK_HOST_DEVICE static constexpr uint32_t partial_bytes(uint32_t split_k) {
-        const uint32_t num = kTile.side_n() > 8 * split_k ? kTile.side_n() : 8 * split_k;
-        return split_k == 1 ? 0 : 4 * kTile.side_m() * num;
+        const uint32_t num_rows = kTile.block_m > 8 * split_k ? kTile.block_m : 8 * split_k;
+        return split_k == 1 ? 0 : 4 * kTile.block_n * num_rows;
     }
     MK_HOST_DEVICE static constexpr uint32_t partials(uint32_t num_stages, bool has_d) {
         return total(num_stages, has_d);

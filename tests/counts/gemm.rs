@@ -7,9 +7,9 @@ use std::fs;
 use std::path::Path;
 
 use moekit::backend::cuda::Cuda;
-use moekit::backend::cuda::heuristics::{Cluster, GemmConfig};
+use moekit::backend::cuda::heuristics::{Cluster, GemmConfig, GemmTile};
 use moekit::gemm::{
-    GemmFormat, GemmOut, GroupRows, MaskedRows, bf16_gemm_nt, fp8_gemm_nt,
+    GemmFormat, GemmKind, GemmOut, GemmShape, GroupRows, MaskedRows, bf16_gemm_nt, fp8_gemm_nt,
     m_grouped_fp8_gemm_nt_contiguous, m_grouped_fp8_gemm_nt_masked,
 };
 use moekit::num::{E4M3, bf16, ceil_div};
@@ -103,14 +103,14 @@ impl Moved {
     }
 }
 
-/// Every tile in every layout, in both formats where there are both.
+/// Every tile in every layout, and two whose K is cut, in both formats where there are both.
 pub fn products_move_what_their_blocks_need(cuda: &Cuda) -> Result<()> {
     let mut table = String::from(
         "# Written by: MOEKIT_BLESS=1 cargo xtask test; see gemm.rs.\n\
          product,tma_read,tma_written,tma_shared,copied,read,written,macs,bank_conflicts\n",
     );
     for format in [GemmFormat::Fp8, GemmFormat::Bf16] {
-        for (name, config) in gemm_configs::all(format) {
+        for (name, config) in gemm_configs::all(format).into_iter().chain(split_configs(format)) {
             for layout in Layout::ALL {
                 if matches!(format, GemmFormat::Bf16) && !matches!(layout, Layout::Dense) {
                     continue;
@@ -125,6 +125,15 @@ pub fn products_move_what_their_blocks_need(cuda: &Cuda) -> Result<()> {
     }
     compare(&table);
     Ok(())
+}
+
+/// A low and a high tile.
+fn split_configs(format: GemmFormat) -> impl Iterator<Item = (String, GemmConfig)> {
+    let shape = GemmShape { format, ..GemmShape::new(GemmKind::Dense, 1, 1, 128) };
+    [(16, 64, 4), (64, 128, 2)].into_iter().map(move |(block_m, block_n, split_k)| {
+        let tile = GemmTile { block_m, block_n, swap_ab: true };
+        gemm_configs::split(shape, tile, 4, split_k)
+    })
 }
 
 /// What the blocks of a launch ask for: their rows of A and of B, all along K.

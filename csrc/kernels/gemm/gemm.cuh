@@ -58,9 +58,8 @@ MK_DEVICE void multiply_blocks(const abi::GemmParams& p, uint32_t smem) {
             math.multiply(block, ring, scales, accum);
             split.add_up(accum);
         }
-        const BlockPart mine = split.part_of(block);
-        if (mine.block.column < mine.end_n)
-            math.store(mine.block, accum, mine.end_n);
+        if (block.column < p.n)
+            math.store(split.part_of(block), accum);
     });
     split.finish();
     // NOTE: shared memory must outlive the copies that read it.
@@ -78,7 +77,7 @@ MK_DEVICE void init_barriers(const abi::GemmParams& p, uint32_t smem, uint32_t w
 #pragma unroll 1
     for (ring.stage = warp; ring.stage < p.num_stages; ring.stage += 4) {
         mbarrier_init(shared_barrier(ring.full()), num_full_arrivals<kTile>(p));
-        mbarrier_init(shared_barrier(ring.empty()), 4 * kTile.num_math_warpgroups * num_loading_ctas(p));
+        mbarrier_init(shared_barrier(ring.empty()), 4 * kTile.num_math_warpgroups * num_loading_ctas<kTile>(p));
     }
     if (warp == 0)
         SplitK<kTile>(p, smem).init();

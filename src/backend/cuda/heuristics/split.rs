@@ -2,7 +2,7 @@
 
 use super::config::SCALE_BLOCKS;
 use super::tile::GemmTile;
-use crate::gemm::{GemmFormat, GemmKind, GemmOutFormat, GemmShape};
+use crate::gemm::{GemmOutFormat, GemmShape};
 use crate::moe::quant::GRAN_K;
 use crate::num::ceil_div;
 
@@ -18,13 +18,9 @@ const CLUSTER_SMS: usize = 16;
 const EXCHANGE_CYCLES: f64 = 1000.0;
 const EXCHANGE_BYTES_PER_CYCLE: f64 = 32.0;
 
-/// Whether a tile's K can be cut: one whose kernel has few sums a thread, of products without an activation, and with
-/// scales per 128 columns.
+/// Whether a tile's K can be cut: with few rows, in products without an activation.
 pub fn splits_k(tile: &GemmTile, shape: &GemmShape) -> bool {
-    let has_wide_scales = shape.format == GemmFormat::Fp8 && shape.kind == GemmKind::KGrouped;
-    tile.mma_m().max(tile.mma_n()) <= 128
-        && shape.out != GemmOutFormat::SwigluFp8
-        && !has_wide_scales
+    tile.swap_ab && shape.out != GemmOutFormat::SwigluFp8
 }
 
 /// SMs that run clusters of `split_k` CTAs at once, of `num_sms`.
@@ -42,9 +38,9 @@ pub fn part_lens(shape: &GemmShape, split_k: usize) -> [usize; 2] {
     [num_steps / split_k, ceil_div(num_steps, split_k)].map(num_blocks)
 }
 
-/// Shared memory for sums of a part of the block, from all CTAs of the cluster.
+/// Shared memory for sums of some rows of a tile, from all CTAs of the cluster, which share them in whole eights.
 pub fn partial_bytes(tile: &GemmTile, split_k: usize) -> usize {
-    if split_k == 1 { 0 } else { tile.mma_m() * tile.mma_n().max(8 * split_k) * size_of::<f32>() }
+    if split_k == 1 { 0 } else { tile.block_n * tile.block_m.max(8 * split_k) * size_of::<f32>() }
 }
 
 /// Cycles that adding up a block's parts takes.
@@ -58,6 +54,7 @@ pub fn exchange_cycles(tile: &GemmTile, split_k: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gemm::{GemmFormat, GemmKind};
 
     #[test]
     fn parts_are_made_of_fours_where_k_is() {
