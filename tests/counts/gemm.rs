@@ -87,6 +87,11 @@ impl Moved {
         self.launch["bytes"]["global"][field].as_u64().unwrap_or(0) as usize
     }
 
+    /// Into shared memory of a cluster's CTAs, one by one.
+    fn exchanged(&self) -> usize {
+        self.launch["bytes"]["cluster"]["written"].as_u64().unwrap_or(0) as usize
+    }
+
     fn csv(&self) -> String {
         let Self { name, launch } = self;
         format!(
@@ -143,7 +148,7 @@ fn check(moved: &Moved, config: &GemmConfig, layout: Layout) {
     let columns = ceil_div(N, tile.block_n);
     // A pair of blocks along N reads its rows of A once.
     let readers = if config.cluster == Cluster::AlongN { ceil_div(columns, 2) } else { columns };
-    let (mut read, mut scales, mut written) = (0, 0, 0);
+    let (mut read, mut scales, mut written, mut num_blocks) = (0, 0, 0, 0);
     for &[first, num_rows, end] in layout.groups() {
         // Blocks start at multiples of their rows in the matrix, and where a group does.
         let (mut row, group_end) = (first, first + num_rows);
@@ -151,11 +156,15 @@ fn check(moved: &Moved, config: &GemmConfig, layout: Layout) {
             let rows = tile.block_m.min(end - row);
             read += (rows * readers + N) * row_bytes;
             scales += (rows * columns + ceil_div(N, 128)) * ceil_div(K, 128) * size_of::<f32>();
+            num_blocks += columns;
             row = (row + 1).next_multiple_of(tile.block_m);
         }
         written += num_rows * N * 2;
     }
     assert_eq!(moved.bulk("read"), read, "{name}: bytes that TMA reads");
+    // Where K is cut, each part's sums go to the CTAs that add them up.
+    let sums = if config.split_k > 1 { num_blocks * tile.block_m * tile.block_n * 4 } else { 0 };
+    assert_eq!(moved.exchanged(), config.split_k * sums, "{name}: bytes of sums");
     let stored = moved.bulk("written") + moved.global("written");
     assert!(stored >= written, "{name}: all of D is written, {written} bytes: {stored}");
     assert_eq!(number(&moved.launch["bank_conflicts"]), 0, "{name}: bank conflicts");
