@@ -71,21 +71,21 @@ struct Bf16Box {
         }
     }
 
-    // Its first rows, by the warpgroup's threads.
-    MK_DEVICE void copy_rows(const abi::GemmParams& p, uint32_t num_rows) const {
+    // Its first rows up to column `end_n` of D, by the warpgroup's threads.
+    MK_DEVICE void copy_rows(const abi::GemmParams& p, uint32_t num_rows, uint32_t end_n) const {
         constexpr uint32_t kChunks = kColumns / 8;
         for (uint32_t i = threadIdx.x % 128; i < num_rows * kChunks; i += 128) {
             const uint32_t in_row = i % kChunks, at_column = column + in_row * 8;
-            if (at_column >= p.n)
+            if (at_column >= end_n)
                 continue;
             const uint32_t source = smem + chunk_offset<kRows>(i / kChunks, in_row);
             const uint4 bytes = *static_cast<const uint4*>(__cvta_shared_to_generic(source));
             auto* out = static_cast<uint16_t*>(p.out.data) + group * p.out.group_stride +
                         (row + i / kChunks) * p.out.row_stride + at_column;
-            if (p.out.is_aligned and at_column + 8 <= p.n)
+            if (p.out.is_aligned and at_column + 8 <= end_n)
                 *reinterpret_cast<uint4*>(out) = bytes;
             else
-                copy_each(out, bytes, min(p.n - at_column, 8));
+                copy_each(out, bytes, min(end_n - at_column, 8));
         }
     }
 

@@ -39,7 +39,7 @@ struct ColumnsMath {
         return mma::k_major_descriptor(n_side(ring.first_data())) + mma::descriptor_step(ring);
     }
 
-    MK_DEVICE void store(const sched::Block& block, float (&accum)[1][kN / 2]) const {
+    MK_DEVICE void store(const sched::Block& block, float (&accum)[1][kN / 2], uint32_t end_n) const {
         const uint32_t num_rows = block.num_rows + block.num_zero_rows;
         if (block.num_zero_rows != 0) {
 #pragma unroll
@@ -49,20 +49,20 @@ struct ColumnsMath {
         }
         const uint32_t column = block.column + at.group_idx * 64;
         if (at.p.kind == abi::GemmOut::kBf16)
-            return store_bf16(block, num_rows, column, accum[0]);
-        epilogue::store_f32_swapped<kN>(at.p, block, column + at.warp_in_group * 16, num_rows, accum[0]);
+            return store_bf16(block, num_rows, column, accum[0], end_n);
+        epilogue::store_f32_swapped<kN>(at.p, block, column + at.warp_in_group * 16, num_rows, accum[0], end_n);
     }
 
 private:
     MK_DEVICE void store_bf16(const sched::Block& block, uint32_t num_rows, uint32_t column,
-                              const float (&accum)[kN / 2]) const {
+                              const float (&accum)[kN / 2], uint32_t end_n) const {
         const Box box = {at.smem + Smem::d(at.p.num_stages) + at.group_idx * Box::kBytes, block.a_group, block.row,
                          column};
         at.wait_stored();
         epilogue::columns_to_shared<kN>(accum, box.smem, at.warp_in_group);
         const bool by_tma = at.ready_to_store(block, num_rows);
         if (not by_tma) {
-            box.copy_rows(at.p, num_rows);
+            box.copy_rows(at.p, num_rows, end_n);
         } else if (at.is_leader()) {
             box.store(at.p);
             cuda::ptx::cp_async_bulk_commit_group();

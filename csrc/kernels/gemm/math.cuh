@@ -15,7 +15,8 @@ struct MathWarp {
     uint32_t smem;
     uint32_t group_idx;  // of this warpgroup among those that multiply
     uint32_t warp_in_group;
-    uint32_t peer_empty;  // the empty barriers of CTA `lane` of the cluster
+    uint32_t k_len;       // of this CTA's part
+    uint32_t peer_empty;  // the empty barriers of CTA `lane` of those that load for each other
     bool releases;        // whether this lane tells one
 
     MK_DEVICE MathWarp(const abi::GemmParams& params, uint32_t shared) : p(params), smem(shared) {
@@ -23,8 +24,9 @@ struct MathWarp {
         const uint32_t warp = __shfl_sync(common::kFullWarp, threadIdx.x / 32 - 4, 0);
         group_idx = warp / 4;
         warp_in_group = warp % 4;
-        releases = common::lane_idx() < ptx::cluster_nctarank();
-        const uint32_t cta_rank = releases ? common::lane_idx() : 0;
+        k_len = k_part<kTile>(p).len();
+        releases = common::lane_idx() < num_loading_ctas(p);
+        const uint32_t cta_rank = shares_d(p) ? ptx::cluster_ctarank() : releases ? common::lane_idx() : 0;
         peer_empty = ptx::mapa_shared_cluster_u32(smem + GemmRing<kTile>::kEmpty, cta_rank);
     }
 

@@ -47,18 +47,19 @@ struct RowsMath {
         return mma::k_major_descriptor(n_side(ring.first_data())) + mma::descriptor_step(ring);
     }
 
-    MK_DEVICE void store(const sched::Block& block, float (&accum)[kSlices][kN / 2]) const {
+    // Up to column `end_n`.
+    MK_DEVICE void store(const sched::Block& block, float (&accum)[kSlices][kN / 2], uint32_t end_n) const {
         const abi::GemmParams& p = at.p;
         const uint32_t num_rows = block.num_rows + block.num_zero_rows;
         clear_zero_rows(block, accum);
         if (p.kind == abi::GemmOut::kBf16)
-            return store_bf16(block, num_rows, accum);
+            return store_bf16(block, num_rows, accum, end_n);
 #pragma unroll
         for (uint32_t slice = 0; slice < kSlices; ++slice) {
             const uint32_t first = (at.group_idx * kSlices + slice) * 64;
             const auto of_slice = [&](uint32_t rows) { return rows > first ? rows - first : 0; };
             epilogue::store_f32<kN>(p, block, block.row + first, of_slice(block.num_rows), of_slice(num_rows),
-                                    accum[slice], at.warp_in_group);
+                                    accum[slice], at.warp_in_group, end_n);
         }
     }
 
@@ -74,8 +75,8 @@ private:
                     accum[slice][i] = 0.0f;
     }
 
-    MK_DEVICE void store_bf16(const sched::Block& block, uint32_t num_rows,
-                              const float (&accum)[kSlices][kN / 2]) const {
+    MK_DEVICE void store_bf16(const sched::Block& block, uint32_t num_rows, const float (&accum)[kSlices][kN / 2],
+                              uint32_t end_n) const {
         const uint32_t first_smem =
             at.smem + Smem::d(at.p.num_stages) + at.group_idx * kSlices * epilogue::Bf16Box<64, kN>::kBytes;
         at.wait_stored();
@@ -90,7 +91,7 @@ private:
             const epilogue::Bf16Box<64, kN> box = {first_smem + slice * epilogue::Bf16Box<64, kN>::kBytes,
                                                    block.a_group, block.row + first, block.column};
             if (not by_tma)
-                box.copy_rows(at.p, num_rows > first ? min(num_rows - first, 64) : 0);
+                box.copy_rows(at.p, num_rows > first ? min(num_rows - first, 64) : 0, end_n);
             else if (at.is_leader())
                 box.store(at.p);
         }

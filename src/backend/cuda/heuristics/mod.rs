@@ -8,6 +8,7 @@
 //! | `estimate` | how long a launch should take: waves, tensor cores, memory |
 //! | `choose` | candidates, filters, order |
 //! | `fusion` | whether the experts' first product should take its activation along |
+//! | `split` | K in parts: where they end, what adding them up takes |
 //! | `published` | another library's rates on an H800, which the estimate is fitted to |
 //!
 //! No environment variable, global or clock is read. The answers for the models' shapes are a checked-in
@@ -18,6 +19,7 @@ mod config;
 mod estimate;
 mod fusion;
 mod published;
+mod split;
 mod tile;
 mod waves;
 
@@ -26,4 +28,5 @@ pub use config::{Cluster, GemmConfig, MAX_STAGES, SCALE_BLOCKS, Smem};
 pub use estimate::{Bound, Efficiency, Estimate};
 pub use fusion::SwigluFusion;
 pub use published::{PUBLISHED, PublishedLaunch, PublishedProduct};
+pub use split::{SPLITS, splits_k, usable_sms};
 pub use tile::{GemmTile, tiles, tiles_of};

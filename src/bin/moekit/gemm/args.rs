@@ -40,7 +40,8 @@ pub struct GemmArgs {
     #[arg(long, value_enum)]
     out: Option<OutArg>,
 
-    /// Cut K into up to so many parts: 1, 2, 4 or 8. Rows then have other bits in other company
+    /// Cut K into up to so many parts, as `Cuda::with_max_split_k` does: 1, 2, 4 or 8. Rows then have other bits in other
+    /// company
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub split_k: usize,
 
