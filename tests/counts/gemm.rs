@@ -3,8 +3,6 @@
 //! `MOEKIT_BLESS=1 cargo xtask test` writes anew.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::path::Path;
 
 use moekit::backend::cuda::Cuda;
 use moekit::backend::cuda::heuristics::{Cluster, GemmConfig, GemmTile};
@@ -18,7 +16,7 @@ use moekit::{Backend, Result};
 use serde_json::Value;
 
 use crate::gemm_configs;
-use crate::{number, vgpu_counts};
+use crate::{number, table, vgpu_counts};
 
 const TABLE: &str = include_str!("gemm.csv");
 const FILE: &str = "tests/counts/gemm.csv";
@@ -128,7 +126,7 @@ pub fn products_move_what_their_blocks_need(cuda: &Cuda) -> Result<()> {
             }
         }
     }
-    compare(&table);
+    table::compare(FILE, TABLE, &table);
     Ok(())
 }
 
@@ -172,20 +170,6 @@ fn check(moved: &Moved, config: &GemmConfig, layout: Layout) {
     let ideal = read + if config.format == GemmFormat::Fp8 { scales } else { 0 };
     let all = read + besides;
     assert!(100 * all <= 105 * ideal, "{name}: {all} bytes are read, tiles and scales are {ideal}");
-}
-
-/// Fails with the lines that differ from the table, or writes it.
-fn compare(table: &str) {
-    if std::env::var_os("MOEKIT_BLESS").is_some() {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(FILE);
-        fs::write(&file, table).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-        return;
-    }
-    let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
-    let (got, want) = (lines(table), lines(TABLE));
-    let gone: Vec<_> = want.iter().filter(|line| !got.contains(line)).collect();
-    let new: Vec<_> = got.iter().filter(|line| !want.contains(line)).collect();
-    assert!(got == want, "{FILE} differs\nlisted: {gone:#?}\ncounted: {new:#?}");
 }
 
 fn launch(cuda: &Cuda, format: GemmFormat, layout: Layout) -> Result<Value> {

@@ -251,11 +251,14 @@ impl Product<'_> {
     /// The caller's, if there is such a tile for this product, else the one that is estimated to be fastest.
     fn config(&self, cuda: &Cuda, out: GemmOutFormat) -> Result<GemmConfig> {
         let (format, [num_groups, n, k]) = (self.a.format(), self.b.shape());
+        let max_m = (self.kind == GemmKind::Masked).then_some(self.a.shape()[1].max(1));
+        let expected_m = max_m.map_or(self.expected_m, |max_m| self.expected_m.min(max_m));
         let shape = GemmShape {
             num_groups: num_groups.max(1),
             format,
             out,
-            ..GemmShape::new(self.kind, self.expected_m.max(1), n.max(1), k.max(1))
+            max_m,
+            ..GemmShape::new(self.kind, expected_m.max(1), n.max(1), k.max(1))
         };
         let has_tile = |it: &GemmConfig| it.format == format && tiles_of(&shape).contains(&it.tile);
         let Some(config) = cuda.gemm_config.filter(has_tile) else {

@@ -186,8 +186,10 @@ fn judge(
     if config.cluster != Cluster::Single {
         check_cluster(shape, &config, &estimate)?;
     }
-    let num_sms = ceil_div(estimate.num_tiles, estimate.num_waves.max(1)).max(1);
-    config.num_sms = num_sms.next_multiple_of(config.cluster_len());
+    // Where the number of waves varies, the fewer are not to become more.
+    let num_sms = (estimate.num_tiles / estimate.num_waves.floor().max(1.0)).ceil().max(1.0);
+    let num_sms = (num_sms as usize).next_multiple_of(config.cluster_len());
+    config.num_sms = num_sms.min(config.num_sms);
     Ok((config, estimate))
 }
 
@@ -216,7 +218,7 @@ fn check_cluster(
     if !config.num_sms.is_multiple_of(config.cluster.num_ctas()) {
         return Err(Rejection::ClusterOnOddSms);
     }
-    if estimate.num_waves <= 1 {
+    if estimate.num_waves <= 1.0 {
         return Err(Rejection::ClusterInOneWave);
     }
     let has_unknown_rows = matches!(shape.kind, GemmKind::Contiguous | GemmKind::Masked);

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::config::{Cluster, GemmConfig};
 use super::split::{exchange_cycles, part_lens};
+use super::waves::Tiles;
 use crate::cost::DeviceSpec;
 use crate::gemm::{GemmFormat, GemmOutFormat, GemmShape};
 use crate::num::ceil_div;
@@ -65,10 +66,11 @@ pub struct Estimate {
     pub hbm_us: f64,
     /// Bytes that leave L2 for the SMs; what a cluster shares leaves once.
     pub l2_bytes: u64,
-    /// Tiles, those of clusters' missing partners among them; as many for a block of D as K has parts.
-    pub num_tiles: usize,
-    /// Rounds in which each SM has one tile at most.
-    pub num_waves: usize,
+    /// Tiles, those of clusters' missing partners among them, as many for a block of D as K has parts; on average, if
+    /// groups' rows vary.
+    pub num_tiles: f64,
+    /// Rounds in which each SM has one tile at most; on average, if groups' rows vary.
+    pub num_waves: f64,
     /// Tiles over the waves' room, at most 1.
     pub wave_efficiency: f64,
     /// The longest part.
@@ -102,8 +104,8 @@ impl Estimate {
         device: &DeviceSpec,
         efficiency: &Efficiency,
     ) -> Self {
-        let num_tiles = num_tiles(shape, config);
-        let num_waves = ceil_div(num_tiles, config.num_sms);
+        let tiles = Tiles::new(shape, config);
+        let (num_tiles, num_waves) = (tiles.mean(), tiles.num_waves(config.num_sms));
         let [_, longest_part] = part_lens(shape, config.split_k);
         let num_k_blocks = longest_part as f64;
         let tensor = tensor_cycles(config, device);
@@ -112,11 +114,11 @@ impl Estimate {
         let k_block = (tensor + efficiency.k_block_cycles).max(l2).max(refill);
         // 10^3 cycles per microsecond and GHz.
         let cycles_to_us =
-            |cycles: f64| num_waves as f64 * cycles / (1e3 * device.clock_ghz * efficiency.clock);
+            |cycles: f64| num_waves * cycles / (1e3 * device.clock_ghz * efficiency.clock);
         let activation = activation_cycles(shape, config);
         let exchange = exchange_cycles(&config.tile, config.split_k);
         let tile = num_k_blocks * k_block + efficiency.tile_cycles + exchange;
-        let at_end = activation / ACTIVATING_WARPS_AT_END / num_waves.max(1) as f64;
+        let at_end = activation / ACTIVATING_WARPS_AT_END / num_waves.max(1.0);
         let cta_us = cycles_to_us(tile.max(activation / ACTIVATING_WARPS) + at_end);
         let tensor_us = cycles_to_us(num_k_blocks * tensor);
         let l2_us = cycles_to_us(num_k_blocks * (l2 - tensor).max(0.0));
@@ -136,10 +138,11 @@ impl Estimate {
             l2_us,
             latency_us,
             hbm_us,
-            l2_bytes: (num_tiles / config.split_k) as u64 * l2_tile_bytes(shape, config),
+            l2_bytes: (num_tiles / config.split_k as f64 * l2_tile_bytes(shape, config) as f64)
+                as u64,
             num_tiles,
             num_waves,
-            wave_efficiency: num_tiles as f64 / (num_waves * device.num_sms).max(1) as f64,
+            wave_efficiency: num_tiles / (num_waves * device.num_sms as f64).max(1.0),
             bound: longest.map_or(Bound::Latency, |(bound, _)| bound),
         }
     }
@@ -148,27 +151,6 @@ impl Estimate {
     pub fn tflops(&self, shape: &GemmShape) -> f64 {
         shape.cost().flops() as f64 / (self.time_us * 1e6)
     }
-}
-
-fn num_tiles(shape: &GemmShape, config: &GemmConfig) -> usize {
-    let (rows, cols) = (config.cluster == Cluster::AlongM, config.cluster == Cluster::AlongN);
-    let num_m_blocks_x4 = num_m_blocks_x4(shape, config.tile.block_m, rows);
-    let num_n_blocks = ceil_div(shape.n, config.tile.block_n);
-    let num_n_blocks = if cols { num_n_blocks.next_multiple_of(2) } else { num_n_blocks };
-    ceil_div(shape.num_groups * num_m_blocks_x4 * num_n_blocks, 4) * config.split_k
-}
-
-/// Tiles of `block_m` rows that a group has, on average, times four.
-///
-/// Where the rows vary, a quarter of the groups counts with one deviation fewer rows and a quarter with one
-/// more: a tile as high as the mean needs a second one for many groups, and some groups are empty.
-fn num_m_blocks_x4(shape: &GemmShape, block_m: usize, is_paired: bool) -> usize {
-    let (mean, deviation) = (shape.m, shape.m_deviation);
-    let blocks = |rows: usize| {
-        let num = ceil_div(rows, block_m);
-        if is_paired { num.next_multiple_of(2) } else { num }
-    };
-    blocks(mean.saturating_sub(deviation)) + 2 * blocks(mean) + blocks(mean + deviation)
 }
 
 /// Cycles of the tensor cores for a block of K, or of shared memory that feeds them.

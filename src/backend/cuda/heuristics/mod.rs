@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `tile` | the complete list of compiled tiles |
 //! | `config` | a launch: tile, cluster, ring; its shared memory |
+//! | `waves` | tiles of a launch, on average where groups' rows vary, and the waves in which the SMs take them |
 //! | `estimate` | how long a launch should take: waves, tensor cores, memory |
 //! | `choose` | candidates, filters, order |
 //! | `fusion` | whether the experts' first product should take its activation along |
@@ -20,6 +21,7 @@ mod fusion;
 mod published;
 mod split;
 mod tile;
+mod waves;
 
 pub use choose::{Candidate, Choice, ChooseOptions, Rejection, Verdict, choose};
 pub use config::{Cluster, GemmConfig, MAX_STAGES, SCALE_BLOCKS, Smem};

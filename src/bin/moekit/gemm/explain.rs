@@ -88,8 +88,8 @@ impl Report {
         writeln!(
             text,
             "waves      {} tiles in {} waves of {} CTAs; the waves' room is {:.1} % full",
-            estimate.num_tiles,
-            estimate.num_waves,
+            mean(estimate.num_tiles),
+            mean(estimate.num_waves),
             config.num_sms,
             100.0 * estimate.wave_efficiency,
         )?;
@@ -152,12 +152,13 @@ impl Report {
         };
         if config.split_k > 1 {
             let whole = best(false).unwrap_or_else(|| "impossible".to_owned());
-            let num_tiles = estimate.num_tiles / config.split_k;
+            let num_tiles = estimate.num_tiles / config.split_k as f64;
             writeln!(
                 text,
-                "split      K in {} parts, a CTA each: {num_tiles} whole tiles would take {} of {} SMs; the best with K whole: {whole}",
+                "split      K in {} parts, a CTA each: {} whole tiles would take {} of {} SMs; the best with K whole: {whole}",
                 config.split_k,
-                num_tiles.min(self.device.num_sms),
+                mean(num_tiles),
+                num_tiles.ceil().min(self.device.num_sms as f64),
                 self.device.num_sms,
             )
         } else if let Some(cut) = best(true) {
@@ -183,7 +184,7 @@ impl Report {
                 "  {:<28} {:>6} {:>5} {:>4.0} % {:>8.1} {:>9.1}",
                 describe(&candidate.config),
                 candidate.config.num_stages,
-                estimate.num_waves,
+                mean(estimate.num_waves),
                 100.0 * estimate.wave_efficiency,
                 estimate.time_us,
                 estimate.l2_bytes as f64 / 1e6,
@@ -202,6 +203,11 @@ impl Report {
         }
         Ok(())
     }
+}
+
+/// With a digit behind the point, if it is no whole number.
+pub fn mean(number: f64) -> String {
+    if number.fract() == 0.0 { number.to_string() } else { format!("{number:.1}") }
 }
 
 fn legal(candidate: &Candidate) -> bool {
@@ -227,9 +233,10 @@ fn describe_shape(shape: &GemmShape) -> String {
         1 => String::new(),
         num => format!("{num} groups of "),
     };
-    let deviation = match shape.m_deviation {
-        0 => String::new(),
-        rows => format!(" (M varies by {rows})"),
+    let deviation = match (shape.m_deviation, shape.max_m) {
+        (0, _) => String::new(),
+        (rows, None) => format!(" (M varies by {rows})"),
+        (rows, Some(max_m)) => format!(" (M varies by {rows} up to {max_m})"),
     };
     format!(
         "{format} {kind}, {groups}{} x {} x {}{deviation}{activated}",

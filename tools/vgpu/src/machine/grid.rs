@@ -3,6 +3,7 @@
 use super::Trap;
 use super::cluster::ClusterState;
 use super::exec::Exec;
+use super::log::Log;
 use super::multiply::Multiplier;
 use super::tally::Row;
 use super::team::Queue;
@@ -55,6 +56,8 @@ pub(crate) struct Shape {
     pub host_threads: usize,
     /// Movements are counted.
     pub counts: bool,
+    /// A timeline of the first cluster is made.
+    pub timeline: bool,
     /// The end of the grid in front, if this one may begin before it.
     pub front: Option<GridEnd>,
     /// How the grid behind begins.
@@ -130,6 +133,8 @@ pub(crate) struct Grid<'g> {
     idle_rounds: u32,
     /// What each instruction has moved, if the launch counts.
     pub tally: Option<Vec<Row>>,
+    /// What the first cluster did, once it has ended.
+    pub(super) log: Option<Box<Log>>,
     clock: u64,
 }
 
@@ -181,6 +186,7 @@ impl<'g> Grid<'g> {
             lets_dependents_begin: false,
             idle_rounds: 0,
             tally: shape.counts.then(|| vec![Row::default(); kernel.code.len()]),
+            log: None,
             clock: 0,
         }
     }
@@ -208,7 +214,13 @@ impl<'g> Grid<'g> {
             for cluster in resident.iter_mut() {
                 executed += self.turn(cluster)?;
             }
-            resident.retain(|cluster| cluster.state.alive() > 0);
+            resident.retain_mut(|cluster| {
+                let is_alive = cluster.state.alive() > 0;
+                if !is_alive && let Some(log) = cluster.state.log.take() {
+                    self.log = Some(log);
+                }
+                is_alive
+            });
             spent += executed;
             if self.lets_dependents_begin && queue.num_left() == 0 {
                 self.begin_dependents(resident);
@@ -245,6 +257,7 @@ impl<'g> Grid<'g> {
             lets_dependents_begin: false,
             idle_rounds: 0,
             tally: None,
+            log: None,
             ..*self
         }
     }
