@@ -66,7 +66,17 @@ fn k_is_cut_on_request_alone() {
     let explain = ["gemm", "--explain", "16", "2112", "7168"];
     assert_eq!(json(&explain)["config"]["split_k"], 1);
     let cut = json(&[&explain[..], &["--split-k", "8"]].concat());
-    assert!(cut["config"]["split_k"].as_u64().expect("parts") > 1);
+    let parts = cut["config"]["split_k"].as_u64().expect("parts");
+    assert!(parts > 1);
+    let text = |args: &[&str]| String::from_utf8(moekit(args).stdout).expect("UTF-8");
+    let why = format!("K in {parts} parts, a CTA each: ");
+    let cut = text(&[&explain[..], &["--split-k", "8"]].concat());
+    assert!(cut.contains(&why) && cut.contains("the best with K whole: "), "{cut}");
+    let many = ["gemm", "--explain", "64", "24576", "1536", "--split-k", "8"];
+    assert!(text(&many).contains("K stays whole: in parts it would take no less"));
+    let short = ["gemm", "--explain", "64", "24576", "256", "--split-k", "8"];
+    assert!(text(&short).contains("K stays whole: no tile's may be cut"));
+    assert!(!text(&explain).contains("split "));
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //!
 //! A CTA's time for a block of K is the longest of: the tensor cores' plus what the warpgroups add between
 //! products; the way from L2; the ring's refill. A tile adds its start and its epilogue. Waves of tiles follow
-//! each other. Where K is in parts, a tile has the longest one's blocks and then adds the parts up. Device memory works beside all that, imperfectly: the two times add as the root of their squares.
+//! each other. Where K is in parts, a tile has the longest one's blocks, and then adds the parts up. Device memory
+//! works beside all that, imperfectly: the two times add as the root of their squares.
 
 use serde::Serialize;
 
