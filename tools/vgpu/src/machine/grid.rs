@@ -4,7 +4,6 @@ use super::Trap;
 use super::cluster::ClusterState;
 use super::exec::Exec;
 use super::multiply::Multiplier;
-use super::products::WARPS;
 use super::tally::Row;
 use super::team::Queue;
 use super::transfer::LateFault;
@@ -302,23 +301,6 @@ impl<'g> Grid<'g> {
             order.iter_mut().for_each(|(_, quantum)| *quantum = 1 + self.dice.roll(256) as u32);
         }
         order
-    }
-
-    /// Forms the next product of some warpgroups.
-    fn form_some_products(&mut self, cluster: &mut Cluster) {
-        let per_cta = cluster.warps.len() / cluster.state.ctas.len();
-        for (cta, warps) in cluster.state.ctas.iter_mut().zip(cluster.warps.chunks_mut(per_cta)) {
-            for (group, warps) in warps.chunks_mut(WARPS).enumerate() {
-                if let Some(number) = cta.warpgroups[group].ready()
-                    && self.dice.roll(2) == 0
-                    && let [a, b, c, d] = warps
-                {
-                    let mut files = [a, b, c, d].map(|warp| &mut warp.registers);
-                    let multiplier = &mut self.multiplier;
-                    cta.form_product(group, number, self.kernel, multiplier, &mut files);
-                }
-            }
-        }
     }
 
     /// Completes what is due of a cluster's transfers; `idle` if none of its warps could go on.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::cluster::{ClusterState, Cta, Site};
 use super::flight::product_registers;
+use super::grid::{Cluster, Grid};
 use super::multiply::{CHUNK, Chunks, Multiplier, ROWS, Rows, Source, Task};
 use super::operand::{DEPTH, Factor, Pin};
 use super::registers::Registers;
@@ -269,6 +270,25 @@ impl Cta {
             }
         }
         None
+    }
+}
+
+impl Grid<'_> {
+    /// Forms the next product of some warpgroups.
+    pub(super) fn form_some_products(&mut self, cluster: &mut Cluster) {
+        let per_cta = cluster.warps.len() / cluster.state.ctas.len();
+        for (cta, warps) in cluster.state.ctas.iter_mut().zip(cluster.warps.chunks_mut(per_cta)) {
+            for (group, warps) in warps.chunks_mut(WARPS).enumerate() {
+                if let Some(number) = cta.warpgroups[group].ready()
+                    && self.dice.roll(2) == 0
+                    && let [a, b, c, d] = warps
+                {
+                    let mut files = [a, b, c, d].map(|warp| &mut warp.registers);
+                    let multiplier = &mut self.multiplier;
+                    cta.form_product(group, number, self.kernel, multiplier, &mut files);
+                }
+            }
+        }
     }
 }
 
