@@ -16,6 +16,8 @@ pub(crate) struct Exec<'g, 'm> {
     pub kernel: &'g Kernel,
     pub cluster: &'m mut ClusterState,
     pub warp: &'m mut Warp,
+    /// The cluster's warps before it and after it.
+    pub others: [&'m mut [Warp]; 2],
     /// The instruction being executed.
     pub pc: u32,
 }

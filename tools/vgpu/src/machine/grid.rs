@@ -275,12 +275,14 @@ impl<'g> Grid<'g> {
         cluster.state.progress = false;
         let mut executed = 0;
         for (at, quantum) in self.order(cluster.warps.len()) {
-            let warp = &mut cluster.warps[at];
+            let (before, rest) = cluster.warps.split_at_mut(at);
+            let Some((warp, after)) = rest.split_first_mut() else { continue };
             if warp.alive == 0 {
                 continue;
             }
-            let kernel = self.kernel;
-            let mut exec = Exec { grid: self, kernel, cluster: &mut cluster.state, warp, pc: 0 };
+            let (kernel, others) = (self.kernel, [before, after]);
+            let state = &mut cluster.state;
+            let mut exec = Exec { grid: self, kernel, cluster: state, warp, others, pc: 0 };
             match exec.run(quantum) {
                 Ok(count) => {
                     executed += u64::from(count);
@@ -288,7 +290,7 @@ impl<'g> Grid<'g> {
                 }
                 Err(trap) => {
                     let pc = exec.pc;
-                    return Err(self.fault_at(trap, pc, &cluster.state, warp));
+                    return Err(self.fault_at(trap, pc, &cluster.state, &cluster.warps[at]));
                 }
             }
         }
@@ -316,18 +318,10 @@ impl<'g> Grid<'g> {
 
     /// Completes what is due of a cluster's transfers; `idle` if none of its warps could go on.
     fn advance(&mut self, cluster: &mut Cluster, idle: bool) -> Result<(), LateFault> {
-        let state = &mut cluster.state;
         if matches!(self.shape.asynchrony, Asynchrony::Random(_)) {
-            for cta in &mut state.ctas {
-                for group in 0..cta.warpgroups.len() {
-                    if let Some(number) = cta.warpgroups[group].ready()
-                        && self.dice.roll(2) == 0
-                    {
-                        cta.form_product(group, number, &mut self.multiplier);
-                    }
-                }
-            }
+            self.form_some_products(cluster);
         }
+        let state = &mut cluster.state;
         let view = &mut self.view;
         while state.alive() == 0 && !state.pending.is_empty() {
             state.finish(0, view)?;

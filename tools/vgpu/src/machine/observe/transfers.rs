@@ -9,7 +9,7 @@ use crate::fault::FaultKind;
 use crate::machine::cluster::ClusterState;
 use crate::machine::exec::Exec;
 use crate::machine::log::Event;
-use crate::machine::operand::CHUNK;
+use crate::machine::multiply::CHUNK;
 use crate::machine::products::WARPS;
 use crate::machine::tensor::Tile;
 use crate::machine::transfer::{LateFault, Piece, Signal, Transfer, Work};
