@@ -10,6 +10,9 @@
 //! column NaN. **BF16**: FP32 products and sums. On every backend a row's bits do not depend on
 //! other rows, on the layout or on the tile.
 //!
+//! Rows of grouped products can be weighted ([`GroupedGemmArgs::with_row_weights`]): the FP32 sum times the weight, in
+//! FP32, and then what becomes of sums without one: a rounding to BF16, none, or the addition to D.
+//!
 //! # Errors
 //!
 //! On the CUDA backend [`Error::Alignment`](crate::Error::Alignment) besides, where a row of A or B does not start

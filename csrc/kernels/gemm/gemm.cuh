@@ -54,8 +54,11 @@ MK_DEVICE void multiply_blocks(const abi::GemmParams& p, uint32_t smem) {
         float accum[Math::kSlices][Math::kN / 2] = {};
         if (block.multiplies)
             math.multiply(block, ring, scales, accum);
-        if (block.column < p.n)
-            math.store(block, accum);
+        if (block.column >= p.n)
+            return;
+        if (Scheduler::kHasRowWeights and p.row_weights != nullptr)
+            math.weigh(block, accum);
+        math.store(block, accum);
     });
     // NOTE: shared memory must outlive the copies that read it.
     if (threadIdx.x % 128 == 0)
