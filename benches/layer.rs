@@ -15,7 +15,7 @@ use moekit::comm::World;
 use moekit::moe::cost::RankLoad;
 use moekit::moe::quant::ScaleFormat;
 use moekit::moe::{
-    ExpertMap, Fusion, LayerOptions, MoeLayer, RecvLayout, Reduce, Stage, WireFormat,
+    ExpertMap, Fusion, LayerOptions, MoeLayer, RecvLayout, Reduce, Stage, Weighting, WireFormat,
 };
 use moekit::tensor::Tensor;
 use moekit::{Backend, Cpu, Result};
@@ -42,6 +42,7 @@ fn main() -> Result<()> {
         reduce: Reduce::BySlot,
         scale_format: ScaleFormat::Fp32,
         fusion: Fusion::Off,
+        weighting: Weighting::Combine,
     };
     let map = ExpertMap::identity(NUM_EXPERTS);
     let mut layer = MoeLayer::new(&cpu, &world, config, weights, map, options)?;

@@ -7,7 +7,9 @@ use std::sync::{Arc, Barrier};
 
 use moekit::comm::{World, WorldOptions};
 use moekit::moe::quant::ScaleFormat;
-use moekit::moe::{ExpertMap, Fusion, LayerOptions, MoeLayer, RecvLayout, Reduce, WireFormat};
+use moekit::moe::{
+    ExpertMap, Fusion, LayerOptions, MoeLayer, RecvLayout, Reduce, Weighting, WireFormat,
+};
 use moekit::tensor::Tensor;
 use moekit::{Backend, Cpu, Result};
 
@@ -86,6 +88,7 @@ fn run(world: &World, format: WireFormat, layout: RecvLayout, ready: &Barrier) -
         reduce: Reduce::BySlot,
         scale_format: ScaleFormat::Fp32,
         fusion: Fusion::Off,
+        weighting: Weighting::Combine,
     };
     let sizes = config.layer_sizes(&options, format, NUM_EXPERTS, [NUM_RANKS; 2])?;
     let map = ExpertMap::identity(NUM_EXPERTS);

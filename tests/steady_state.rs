@@ -9,7 +9,9 @@ use std::sync::{Arc, Barrier};
 
 use moekit::comm::{World, WorldOptions};
 use moekit::moe::quant::ScaleFormat;
-use moekit::moe::{ExpertMap, Fusion, LayerOptions, MoeLayer, RecvLayout, Reduce, WireFormat};
+use moekit::moe::{
+    ExpertMap, Fusion, LayerOptions, MoeLayer, RecvLayout, Reduce, Weighting, WireFormat,
+};
 use moekit::tensor::Tensor;
 use moekit::{Backend, Cpu, Result};
 
@@ -65,6 +67,7 @@ struct Case {
     layout: RecvLayout,
     reduce: Reduce,
     fusion: Fusion,
+    weighting: Weighting,
 }
 
 // NOTE: one test alone in this program, for the count is of all threads.
@@ -88,7 +91,11 @@ fn a_warm_layer_allocates_nothing() {
                         (WireFormat::Fp8, Reduce::ByRank) => Fusion::On,
                         _ => Fusion::Off,
                     };
-                    check(Case { num_ranks, format, layout, reduce, fusion });
+                    let weighting = match reduce {
+                        Reduce::BySlot => Weighting::Combine,
+                        Reduce::ByRank => Weighting::Down,
+                    };
+                    check(Case { num_ranks, format, layout, reduce, fusion, weighting });
                 }
             }
         }
@@ -136,6 +143,7 @@ fn run(world: &World, case: Case, steps: &Steps) -> Result<()> {
         reduce: case.reduce,
         scale_format: ScaleFormat::Fp32,
         fusion: case.fusion,
+        weighting: case.weighting,
     };
     let map = ExpertMap::identity(NUM_EXPERTS);
     let mut layer = MoeLayer::new(&cpu, world, config, weights, map, options)?;

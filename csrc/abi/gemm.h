@@ -43,6 +43,7 @@ struct GemmParams {
     StackOut out;                        // BF16 or FP32 [num_a_groups, m, n]
     RowsParams rows;                     // kMasked: num_a_groups = num_groups; otherwise 1
     FaultSink faults;
+    const float* row_weights;  // FP32 [num_a_groups * m]; null = 1
     uint32_t m, n, k, num_groups;
     uint32_t num_stages;  // of the ring in shared memory
     uint32_t band_width;  // blocks along M that are walked together along N, so that B stays in the L2 cache
@@ -50,10 +51,10 @@ struct GemmParams {
     ClusterShares cluster_shares;
     uint32_t stores_by_tma;
     ScaleOrder a_scale_order, b_scale_order;  // both kAny, or neither; then blocks of K come in fours
-    uint32_t reserved[3];
+    uint32_t reserved;
 };
 static_assert(sizeof(GemmParams) == 832);
 static_assert(offsetof(GemmParams, a_scales) == 640);
-static_assert(offsetof(GemmParams, m) == 776);
+static_assert(offsetof(GemmParams, m) == 784);
 
 }  // namespace moekit::abi

@@ -16,6 +16,8 @@ struct PlanParams {
     int32_t* grouped_layout;              // INT32 [num_rows]
     int32_t* src_info;                    // INT32 [num_rows]
     int32_t* slot_rows;                   // INT32 [num_slots]
+    const float* topk_weights;            // FP32 [num_slots]; used if `row_weights` is not null
+    float* row_weights;                   // FP32 [num_rows]; null = not wanted
     FaultSink faults;
     uint64_t expert_alignment;  // contiguous layout: at least 1
     RowLayout layout;
@@ -25,7 +27,7 @@ struct PlanParams {
     uint32_t first_local_expert, num_local_experts;
     uint32_t reserved;
 };
-static_assert(sizeof(PlanParams) == 112);
-static_assert(offsetof(PlanParams, layout) == 80);
+static_assert(sizeof(PlanParams) == 128);
+static_assert(offsetof(PlanParams, layout) == 96);
 
 }  // namespace moekit::abi

@@ -11,6 +11,8 @@ namespace moekit::sched {
 template <uint32_t kBlockM, uint32_t kBlockN>
 class Contiguous {
 public:
+    static constexpr bool kHasRowWeights = true;
+
     MK_DEVICE explicit Contiguous(const abi::GemmParams& p)
         : p_(p),
           grid_(p.cluster_shares),

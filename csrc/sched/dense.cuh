@@ -8,6 +8,8 @@ namespace moekit::sched {
 template <uint32_t kBlockM, uint32_t kBlockN>
 class Dense {
 public:
+    static constexpr bool kHasRowWeights = false;
+
     MK_DEVICE explicit Dense(const abi::GemmParams& p)
         : p_(p),
           grid_(p.cluster_shares),

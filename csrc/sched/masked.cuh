@@ -10,6 +10,8 @@ namespace moekit::sched {
 template <uint32_t kBlockM, uint32_t kBlockN>
 class Masked {
 public:
+    static constexpr bool kHasRowWeights = true;
+
     MK_DEVICE explicit Masked(const abi::GemmParams& p)
         : p_(p), grid_(p.cluster_shares), num_n_(common::ceil_div(p.n, kBlockN)), idx_(grid_.cluster_idx) {}
 

@@ -49,6 +49,9 @@ fn grouped_products_count_every_groups_weights() {
     let cost = Cost { bf16_flops: 2 * 5 * 8 * 32, hbm_bytes: bytes, ..Cost::default() };
     assert_eq!(args.cost(), cost);
     assert_eq!((args.shape().m, args.shape().num_groups), (2, 3));
+    let weights = zeros::<f32, 1>([5]);
+    let args = args.with_row_weights(weights.view()).expect("weights");
+    assert_eq!(args.cost(), Cost { hbm_bytes: bytes + 4 * 5, ..cost });
 }
 
 #[test]
@@ -63,6 +66,9 @@ fn masked_products_count_the_expected_rows() {
         let bytes = 2 * (2 * counted * 32 + 2 * 8 * 32 + 2 * counted * 8);
         assert_eq!(args.cost().bf16_flops, 2 * 2 * counted * 8 * 32);
         assert_eq!(args.cost().hbm_bytes, bytes);
+        let weights = zeros::<f32, 1>([2 * 9]);
+        let args = args.with_row_weights(weights.view()).expect("weights");
+        assert_eq!(args.cost().hbm_bytes, bytes + 4 * 2 * counted);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Products grouped along M, rows of all groups in one matrix.
 
+use super::operands::{check_row_weights, row_weights_cost};
 use super::{GemmKind, GemmOut, GemmShape, Operands};
 use crate::backend::Backend;
 use crate::cost::Cost;
@@ -55,6 +56,7 @@ pub struct GroupedGemmArgs<'a, B> {
     pub(crate) operands: Operands<'a, B, 2, 3>,
     pub(crate) rows: GroupRows<'a, B>,
     pub(crate) out: GemmOut<'a, B, 2>,
+    pub(crate) row_weights: Option<TensorRef<'a, B, f32, 1>>,
 }
 
 impl<'a, B: Backend> GroupedGemmArgs<'a, B> {
@@ -73,7 +75,47 @@ impl<'a, B: Backend> GroupedGemmArgs<'a, B> {
         let num_groups = operands.b_layout().shape()[0];
         rows.check(OP, num_groups, m)?;
         out.check(OP, [m, n])?;
-        Ok(Self { operands, rows, out })
+        Ok(Self { operands, rows, out, row_weights: None })
+    }
+
+    /// Multiplies the sums of each row of D by a weight of its own, FP32 `[m]`, contiguous, before they are rounded or
+    /// added: `d[i, :] = round(row_weights[i] * (a[i, :] · b[g, :, :]ᵀ))`.
+    ///
+    /// The product with the weight is rounded to FP32. A weight of 1 leaves the bits as they are, a weight of 0 makes
+    /// NaN of an infinite or NaN sum, as IEEE 754 says. Weights of padding rows are not read.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Shape`], [`crate::Error::Stride`] unless there is one weight for each row, without gaps.
+    ///
+    /// # Examples
+    ///
+    /// Two rows of one expert, weighted by 0.5 and 2.
+    ///
+    /// ```
+    /// use moekit::gemm::{GemmOut, GroupRows, GroupedGemmArgs, Operands};
+    /// use moekit::num::bf16;
+    /// use moekit::tensor::{TensorMut, TensorRef};
+    /// use moekit::{Backend, Cpu};
+    ///
+    /// let cpu = Cpu::new();
+    /// let (a, b) = ([bf16::ONE; 2 * 16], [bf16::ONE; 3 * 16]);
+    /// let mut d = [0.0f32; 2 * 3];
+    /// let operands = Operands::Bf16 {
+    ///     a: TensorRef::from_slice(&a, [2, 16])?,
+    ///     b: TensorRef::from_slice(&b, [1, 3, 16])?,
+    /// };
+    /// let rows = GroupRows::PerRow(TensorRef::from_slice(&[0, 0], [2])?);
+    /// let out = GemmOut::F32(TensorMut::from_slice(&mut d, [2, 3])?);
+    /// let args = GroupedGemmArgs::new(operands, rows, out)?
+    ///     .with_row_weights(TensorRef::from_slice(&[0.5, 2.0], [2])?)?;
+    /// cpu.m_grouped_gemm_nt_contiguous(&cpu.stream()?, args)?;
+    /// assert_eq!(d, [8.0, 8.0, 8.0, 32.0, 32.0, 32.0]);
+    /// # Ok::<(), moekit::Error>(())
+    /// ```
+    pub fn with_row_weights(self, row_weights: TensorRef<'a, B, f32, 1>) -> Result<Self> {
+        check_row_weights(OP, &row_weights, self.operands.a_layout().shape()[0])?;
+        Ok(Self { row_weights: Some(row_weights), ..self })
     }
 
     /// The product's extents, the rows spread over all groups.
@@ -89,7 +131,9 @@ impl<'a, B: Backend> GroupedGemmArgs<'a, B> {
     /// Arithmetic and traffic if every row holds a token and every group has some: padding is not known before
     /// the call.
     pub fn cost(&self) -> Cost {
-        self.shape().cost_of_rows(self.operands.a_layout().shape()[0])
+        let num_rows = self.operands.a_layout().shape()[0];
+        let weights = row_weights_cost(self.row_weights.as_ref(), num_rows);
+        self.shape().cost_of_rows(num_rows) + weights
     }
 }
 

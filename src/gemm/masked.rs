@@ -1,5 +1,6 @@
 //! Products grouped along M, each group in its own matrix of `max_m` rows.
 
+use super::operands::{check_row_weights, row_weights_cost};
 use super::{GemmKind, GemmOut, GemmShape, Operands};
 use crate::backend::Backend;
 use crate::cost::Cost;
@@ -40,6 +41,7 @@ pub struct MaskedGemmArgs<'a, B> {
     pub(crate) operands: Operands<'a, B, 3, 3>,
     pub(crate) rows: MaskedRows<'a, B>,
     pub(crate) out: GemmOut<'a, B, 3>,
+    pub(crate) row_weights: Option<TensorRef<'a, B, f32, 1>>,
 }
 
 impl<'a, B: Backend> MaskedGemmArgs<'a, B> {
@@ -58,7 +60,20 @@ impl<'a, B: Backend> MaskedGemmArgs<'a, B> {
         let (max_m, n, _) = operands.check(OP)?;
         let num_groups = rows.check(OP, &operands)?;
         out.check(OP, [num_groups, max_m, n])?;
-        Ok(Self { operands, rows, out })
+        Ok(Self { operands, rows, out, row_weights: None })
+    }
+
+    /// Multiplies the sums of each row of D by a weight of its own, FP32 `[num_groups * max_m]`, contiguous, rows counted
+    /// through all groups; as [`GroupedGemmArgs::with_row_weights`](super::GroupedGemmArgs::with_row_weights). Weights
+    /// of rows behind a group's count are not read.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Shape`], [`crate::Error::Stride`] unless there is one weight for each row, without gaps.
+    pub fn with_row_weights(self, row_weights: TensorRef<'a, B, f32, 1>) -> Result<Self> {
+        let [num_groups, max_m, _] = self.operands.a_layout().shape();
+        check_row_weights(OP, &row_weights, num_groups * max_m)?;
+        Ok(Self { row_weights: Some(row_weights), ..self })
     }
 
     /// The product's extents, with the rows that the caller expects.
@@ -73,7 +88,9 @@ impl<'a, B: Backend> MaskedGemmArgs<'a, B> {
     /// Arithmetic and traffic if every group has the rows that the caller expects: the true ones are not known
     /// before the call.
     pub fn cost(&self) -> Cost {
-        self.shape().cost()
+        let shape = self.shape();
+        let num_rows = shape.num_groups * shape.m;
+        shape.cost() + row_weights_cost(self.row_weights.as_ref(), num_rows)
     }
 }
 

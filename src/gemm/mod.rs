@@ -12,6 +12,9 @@
 //! ([`Cuda::with_max_split_k`](crate::backend::cuda::Cuda::with_max_split_k)), FP32 sums of 2, 4 or 8 parts of K are added in
 //! ascending K, and a row's bits depend on the number of parts.
 //!
+//! Rows of grouped products can be weighted ([`GroupedGemmArgs::with_row_weights`]): the FP32 sum times the weight, in
+//! FP32, and then what becomes of sums without one: a rounding to BF16, none, or the addition to D.
+//!
 //! # Errors
 //!
 //! On the CUDA backend [`Error::Alignment`](crate::Error::Alignment) besides, where a row of A or B does not start

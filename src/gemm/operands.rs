@@ -1,6 +1,7 @@
 //! Operands and results that the layouts share, and their checks.
 
 use super::shape::{GemmFormat, GemmOutFormat};
+use crate::cost::Cost;
 use crate::error::Result;
 use crate::num::{bf16, ceil_div};
 use crate::tensor::{Layout, QuantRef, TensorMut, TensorRef, check};
@@ -33,6 +34,25 @@ pub enum GemmOut<'a, B, const R: usize> {
     F32(TensorMut<'a, B, f32, R>),
     /// Added to: `d += a bᵀ`, one FP32 addition per element after the product.
     F32Accumulate(TensorMut<'a, B, f32, R>),
+}
+
+/// Checks FP32 weights of `num_rows` rows of D.
+pub(super) fn check_row_weights<B>(
+    op: &'static str,
+    row_weights: &TensorRef<'_, B, f32, 1>,
+    num_rows: usize,
+) -> Result<()> {
+    check::shape(op, "row_weights", &[num_rows], &row_weights.shape())?;
+    check::contiguous(op, "row_weights", row_weights.layout())
+}
+
+/// Bytes of weights of `num_rows` rows, if there are any.
+pub(super) fn row_weights_cost<B>(
+    row_weights: Option<&TensorRef<'_, B, f32, 1>>,
+    num_rows: usize,
+) -> Cost {
+    let num_bytes = row_weights.map_or(0, |_| num_rows * size_of::<f32>());
+    Cost { hbm_bytes: num_bytes as u64, ..Cost::default() }
 }
 
 impl<B, const R: usize> GemmOut<'_, B, R> {

@@ -2,6 +2,7 @@
 
 use super::grouped::GroupRows;
 use super::masked::MaskedRows;
+use super::operands::{check_row_weights, row_weights_cost};
 use super::{GemmKind, GemmOutFormat, GemmShape, Operands};
 use crate::backend::Backend;
 use crate::cost::Cost;
@@ -42,9 +43,8 @@ impl<'a, B, const R: usize> SwigluOut<'a, B, R> {
     ) -> Result<SwigluOut<'a, B, 3>> {
         check::multiple(op, "intermediate_hidden", GRAN_K, shape[R - 1])?;
         check_limit(op, self.limit)?;
-        if let Some(row_weights) = self.row_weights {
-            check::shape(op, "row_weights", &[num_rows], &row_weights.shape())?;
-            check::contiguous(op, "row_weights", row_weights.layout())?;
+        if let Some(row_weights) = &self.row_weights {
+            check_row_weights(op, row_weights, num_rows)?;
         }
         let act = checked_output(op, self.act, shape)?;
         let Self { scale_format, limit, row_weights, .. } = self;
@@ -91,7 +91,9 @@ impl<'a, B: Backend> GroupedSwigluArgs<'a, B> {
     /// Arithmetic and traffic if every row holds a token and every group has some: padding is not known before
     /// the call.
     pub fn cost(&self) -> Cost {
-        self.shape().cost_of_rows(self.a.values.shape()[0])
+        let num_rows = self.a.values.shape()[0];
+        let weights = row_weights_cost(self.out.row_weights.as_ref(), num_rows);
+        self.shape().cost_of_rows(num_rows) + weights
     }
 }
 
@@ -134,7 +136,9 @@ impl<'a, B: Backend> MaskedSwigluArgs<'a, B> {
     /// Arithmetic and traffic if every group has the rows that the caller expects: the true ones are not known
     /// before the call.
     pub fn cost(&self) -> Cost {
-        self.shape().cost()
+        let shape = self.shape();
+        let num_rows = shape.num_groups * shape.m;
+        shape.cost() + row_weights_cost(self.out.row_weights.as_ref(), num_rows)
     }
 }
 

@@ -89,6 +89,8 @@ pub struct EpBuffer<B: Backend> {
     /// INT32 `[num_local_experts]`: tokens received since the start or the last reset.
     pub(crate) expert_load: Tensor<B, i32, 1>,
     pub(crate) active: Vec<bool>,
+    /// Whether handles have the weights of their rows.
+    pub(super) wants_row_weights: bool,
     /// How often the rank mask has changed.
     pub(crate) mask_epoch: u64,
     pub(crate) dispatch_epoch: u64,
@@ -144,6 +146,7 @@ impl<B: Backend> EpBuffer<B> {
             symmetric,
             expert_load: Tensor::zeros(backend, [topology.num_local_experts()])?,
             active: vec![true; num_ranks],
+            wants_row_weights: false,
             mask_epoch: 0,
             dispatch_epoch: 0,
             combine_epoch: 0,
@@ -196,6 +199,13 @@ impl<B: Backend> EpBuffer<B> {
             self.mask_epoch += 1;
         }
         Ok(())
+    }
+
+    /// Whether handles of dispatches from the next on have the routing weight of each received row
+    /// ([`super::Handle::row_weights`]), as products and activations take them; this rank's affair alone. Off at first;
+    /// it takes 4 bytes for each of the rows that a handle has memory for.
+    pub fn set_row_weights(&mut self, are_wanted: bool) {
+        self.wants_row_weights = are_wanted;
     }
 
     /// INT32 `[num_local_experts]`: tokens that each of this rank's experts received since the start

@@ -176,7 +176,7 @@ impl<B: Backend> EpBuffer<B> {
         let (epoch, state) = (pending.epoch, pending.handle.state_mut());
         self.backend
             .dispatch_gather(stream, DispatchGatherArgs { ep: self.parts(), epoch, state })?;
-        let args = PlanArgs::new(
+        let mut args = PlanArgs::new(
             state.recv_topk_idx.view(),
             self.topology.num_experts(),
             self.topology.local_experts(),
@@ -190,6 +190,10 @@ impl<B: Backend> EpBuffer<B> {
                 slot_rows: state.slot_rows.view_mut(),
             },
         )?;
+        if let Some(row_weights) = &mut state.row_weights {
+            let weights = state.recv_topk_weights.view();
+            args = args.with_row_weights(weights, row_weights.view_mut())?;
+        }
         self.backend.plan(stream, args)
     }
 

@@ -6,7 +6,7 @@ use super::quant::{GRAN_K, ScaleFormat};
 use super::swiglu::{SwigluArgs, SwigluInput, SwigluQuantizeArgs};
 use super::weights::{ExpertMatrices, ExpertWeights};
 use super::workspace::FfnMemory;
-use super::{Fusion, Rows, TokensMut, TokensRef};
+use super::{Fusion, OP, Rows, TokensMut, TokensRef, Weighting};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::gemm::{
@@ -14,7 +14,7 @@ use crate::gemm::{
     MaskedRows, MaskedSwigluArgs, Operands, SwigluOut,
 };
 use crate::num::bf16;
-use crate::tensor::TensorMut;
+use crate::tensor::{TensorMut, TensorRef};
 
 /// Which rows belong to which expert.
 pub(super) enum Grouping<'a, B: Backend> {
@@ -32,6 +32,8 @@ pub(super) struct Ffn<'a, B: Backend> {
     pub limit: Option<f32>,
     pub scale_format: ScaleFormat,
     pub grouping: Grouping<'a, B>,
+    /// Of groups' rows.
+    pub weighting: Weighting,
 }
 
 impl<B: Backend> Ffn<'_, B> {
@@ -41,12 +43,14 @@ impl<B: Backend> Ffn<'_, B> {
         memory: &mut FfnMemory<B>,
         num_rows: usize,
     ) -> Result<()> {
-        self.product(x, &self.weights.gate_up, memory.gate_up.first_rows_mut(num_rows)?)
+        let gate_up = memory.gate_up.first_rows_mut(num_rows)?;
+        self.product(x, &self.weights.gate_up, gate_up, Weighting::Combine)
     }
 
     pub(super) fn down(&self, memory: &mut FfnMemory<B>, num_rows: usize) -> Result<()> {
         let activated = memory.activated.first_rows(num_rows)?;
-        self.product(activated, &self.weights.down, memory.y.first_rows_mut(num_rows)?)
+        let y = memory.y.first_rows_mut(num_rows)?;
+        self.product(activated, &self.weights.down, y, self.weighting)
     }
 
     /// Activates, and quantises if the next product is in FP8.
@@ -122,6 +126,7 @@ impl<B: Backend> Ffn<'_, B> {
         a: TokensRef<'_, B>,
         weights: &ExpertMatrices<B>,
         d: TensorMut<'_, B, bf16, 2>,
+        weighting: Weighting,
     ) -> Result<()> {
         match &self.grouping {
             Grouping::One => {
@@ -145,7 +150,11 @@ impl<B: Backend> Ffn<'_, B> {
                     _ => return Err(mixed_formats()),
                 };
                 let rows = contiguous_rows(handle);
-                let args = GroupedGemmArgs::new(operands, rows, GemmOut::Bf16(d))?;
+                let num_rows = d.shape()[0];
+                let mut args = GroupedGemmArgs::new(operands, rows, GemmOut::Bf16(d))?;
+                if weighting == Weighting::Down {
+                    args = args.with_row_weights(row_weights(handle, num_rows)?)?;
+                }
                 self.backend.m_grouped_gemm_nt_contiguous(self.stream, args)
             }
             Grouping::Masked(handle) => {
@@ -160,8 +169,12 @@ impl<B: Backend> Ffn<'_, B> {
                     _ => return Err(mixed_formats()),
                 };
                 let rows = masked_rows(handle);
+                let num_rows = d.shape()[0];
                 let out = GemmOut::Bf16(d.split_rows(num_groups)?);
-                let args = MaskedGemmArgs::new(operands, rows, out)?;
+                let mut args = MaskedGemmArgs::new(operands, rows, out)?;
+                if weighting == Weighting::Down {
+                    args = args.with_row_weights(row_weights(handle, num_rows)?)?;
+                }
                 self.backend.m_grouped_gemm_nt_masked(self.stream, args)
             }
         }
@@ -173,6 +186,16 @@ fn contiguous_rows<B: Backend>(handle: &Handle<B>) -> GroupRows<'_, B> {
         expert_offsets: handle.expert_offsets(),
         num_recv_tokens_per_expert: handle.num_recv_tokens_per_expert(),
     }
+}
+
+/// Routing weights of the first rows.
+fn row_weights<B: Backend>(
+    handle: &Handle<B>,
+    num_rows: usize,
+) -> Result<TensorRef<'_, B, f32, 1>> {
+    let expected = "weights of rows, which the layer has asked for";
+    let weights = handle.row_weights();
+    weights.ok_or_else(|| Error::value(OP, "row_weights", expected, "none"))?.prefix(num_rows)
 }
 
 fn masked_rows<B: Backend>(handle: &Handle<B>) -> MaskedRows<'_, B> {

@@ -43,6 +43,8 @@ pub(crate) struct HandleState<B: Backend> {
     pub num_recv_tokens_per_expert: Tensor<B, i32, 1>,
     pub grouped_layout: Tensor<B, i32, 1>,
     pub src_info: Tensor<B, i32, 1>,
+    /// FP32 `[num_rows]`: weight of each row; `None` unless the buffer was asked for them.
+    pub row_weights: Option<Tensor<B, f32, 1>>,
 }
 
 impl<B: Backend> HandleState<B> {
@@ -74,7 +76,20 @@ impl<B: Backend> HandleState<B> {
             num_recv_tokens_per_expert: Tensor::zeros(backend, [num_local])?,
             grouped_layout: Tensor::zeros(backend, [num_rows])?,
             src_info: Tensor::zeros(backend, [num_rows])?,
+            row_weights: None,
         })
+    }
+
+    /// Keeps memory for the rows' weights, or none.
+    fn set_row_weights(&mut self, backend: &B, are_wanted: bool) -> Result<()> {
+        match (&self.row_weights, are_wanted) {
+            (None, true) => {
+                self.row_weights = Some(Tensor::zeros(backend, self.src_info.shape())?);
+            }
+            (Some(_), false) => self.row_weights = None,
+            _ => {}
+        }
+        Ok(())
     }
 }
 
@@ -98,7 +113,9 @@ impl<B: Backend> EpBuffer<B> {
             }
         };
         let mut handle = Handle { state: Some(state), pool: self.pool.clone() };
-        handle.state_mut().mask_epoch = self.mask_epoch;
+        let state = handle.state_mut();
+        state.mask_epoch = self.mask_epoch;
+        state.set_row_weights(&self.backend, self.wants_row_weights)?;
         Ok(handle)
     }
 
@@ -166,6 +183,12 @@ impl<B: Backend> Handle<B> {
     /// INT32 `[num_max_recv_rows]`: `src_token_global_idx * num_topk + topk slot`; -1 marks padding.
     pub fn src_info(&self) -> TensorRef<'_, B, i32, 1> {
         self.state().src_info.view()
+    }
+
+    /// FP32 `[num_max_recv_rows]`: routing weight of each row, 0 in padding; `None` unless the buffer was asked for them
+    /// ([`EpBuffer::set_row_weights`]) before the dispatch.
+    pub fn row_weights(&self) -> Option<TensorRef<'_, B, f32, 1>> {
+        self.state().row_weights.as_ref().map(Tensor::view)
     }
 
     /// FP32 `[num_ranks * num_max_tokens_per_rank, num_topk]`: routing weights, indexed (flat) by

@@ -10,7 +10,6 @@
 use std::time::Duration;
 
 use super::buffer::EpBuffer;
-use super::combine::CombineWeights;
 use super::dispatch::PendingDispatch;
 use super::ep_config::{EpConfig, RecvLayout, Reduce, WireFormat};
 use super::ffn::{Ffn, Grouping, wire_format};
@@ -21,7 +20,7 @@ use super::quant::{QuantizeArgs, ScaleFormat};
 use super::stages::{Stage, StageTimes};
 use super::weights::{MoeConfig, MoeWeights};
 use super::workspace::Workspace;
-use super::{ExpertMap, Fusion, OP, Rows, TokensRef};
+use super::{ExpertMap, Fusion, OP, Rows, TokensRef, Weighting};
 use crate::backend::Backend;
 use crate::comm::World;
 use crate::error::Result;
@@ -42,6 +41,8 @@ pub struct LayerOptions {
     pub scale_format: ScaleFormat,
     /// Whether the routed experts' first product takes its activation along.
     pub fusion: Fusion,
+    /// Which stage multiplies by the routing weights.
+    pub weighting: Weighting,
 }
 
 impl LayerOptions {
@@ -76,7 +77,7 @@ impl LayerOptions {
 /// use moekit::checkpoint::{Checkpoint, GenerateOptions, generate};
 /// use moekit::comm::{World, WorldOptions};
 /// use moekit::moe::quant::ScaleFormat;
-/// use moekit::moe::{ExpertMap, Fusion, LayerOptions, MoeLayer, RecvLayout, Reduce};
+/// use moekit::moe::{ExpertMap, Fusion, LayerOptions, MoeLayer, RecvLayout, Reduce, Weighting};
 /// use moekit::num::bf16;
 /// use moekit::tensor::Tensor;
 /// use moekit::{Backend, Cpu};
@@ -101,6 +102,7 @@ impl LayerOptions {
 ///         reduce: Reduce::BySlot,
 ///         scale_format: ScaleFormat::Fp32,
 ///         fusion: Fusion::Off,
+///         weighting: Weighting::Combine,
 ///     };
 ///     let hidden = config.hidden;
 ///     let mut layer = MoeLayer::new(&cpu, &world, config, weights, map, options)?;
@@ -157,6 +159,7 @@ impl<B: Backend> MoeLayer<B> {
         let mut ep = EpBuffer::new(backend, world, ep_config)?;
         weights.check(&config, ep.topology().num_local_experts())?;
         ep.set_expert_map(expert_map)?;
+        ep.set_row_weights(options.weighting == Weighting::Down);
         let workspace = Workspace::new(backend, &config, &weights, options, &ep)?;
         Ok(Self {
             backend: backend.clone(),
@@ -208,7 +211,8 @@ impl<B: Backend> MoeLayer<B> {
 
         let num_rows = self.workspace.rows.num_rows();
         let y = self.workspace.rows.ffn.y.first_rows(num_rows)?;
-        let pending = self.ep.combine_send(stream, &handle, y, CombineWeights::Routed)?;
+        let pending =
+            self.ep.combine_send(stream, &handle, y, self.options.weighting.of_combine())?;
         self.times.end(&self.backend, stream, Stage::CombineSend)?;
         let shared = self.workspace.shared.as_ref();
         let shared = shared.map(|shared| shared.y.first_rows(num_tokens)).transpose()?;
@@ -279,6 +283,7 @@ impl<B: Backend> MoeLayer<B> {
             limit: self.config.swiglu_limit,
             scale_format: self.options.scale_format,
             grouping: Grouping::One,
+            weighting: Weighting::Combine,
         };
         ffn.gate_up(x, memory, num_tokens)?;
         ffn.swiglu(memory, num_tokens)?;
@@ -317,6 +322,7 @@ impl<B: Backend> MoeLayer<B> {
                 RowLayout::Contiguous { .. } => Grouping::Contiguous(handle),
                 RowLayout::Masked { .. } => Grouping::Masked(handle),
             },
+            weighting: self.options.weighting,
         };
         let x = rows.x.first_rows(num_rows)?;
         let is_activated = ffn.gate_up_fused(x, &mut rows.ffn, num_rows, self.options.fusion)?;

@@ -14,6 +14,7 @@ mod fusion;
 pub mod gate;
 pub mod handle;
 pub mod layer;
+mod layer_sizes;
 pub mod plan;
 pub mod quant;
 mod rows;
@@ -21,6 +22,7 @@ mod stack;
 mod stages;
 pub mod swiglu;
 pub mod tokens;
+mod weighting;
 pub mod weights;
 mod workspace;
 
@@ -32,9 +34,10 @@ pub use expert_map::ExpertMap;
 pub use fusion::Fusion;
 pub use handle::Handle;
 pub use layer::{LayerOptions, MoeLayer};
+pub use layer_sizes::LayerSizes;
 pub use rows::Rows;
 pub use stages::Stage;
-pub use workspace::LayerSizes;
+pub use weighting::Weighting;
 
 /// The layer as errors name it.
 const OP: &str = "moe layer";

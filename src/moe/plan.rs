@@ -100,6 +100,14 @@ pub struct PlanArgs<'a, B> {
     pub(crate) local_experts: std::ops::Range<usize>,
     pub(crate) layout: RowLayout,
     pub(crate) out: PlanOut<'a, B>,
+    pub(crate) weights: Option<PlanWeights<'a, B>>,
+}
+
+/// Weights by slot, and where they go by row.
+#[derive(Debug)]
+pub(crate) struct PlanWeights<'a, B> {
+    pub(crate) topk_weights: TensorRef<'a, B, f32, 2>,
+    pub(crate) row_weights: TensorMut<'a, B, f32, 1>,
 }
 
 impl<'a, B: Backend> PlanArgs<'a, B> {
@@ -155,7 +163,25 @@ impl<'a, B: Backend> PlanArgs<'a, B> {
         check_contiguous("grouped_layout", out.grouped_layout.layout())?;
         check_contiguous("src_info", out.src_info.layout())?;
         check_contiguous("slot_rows", out.slot_rows.layout())?;
-        Ok(Self { topk_idx, num_experts, local_experts, layout, out })
+        Ok(Self { topk_idx, num_experts, local_experts, layout, out, weights: None })
+    }
+
+    /// Also gives each row the weight of its slot: FP32 `topk_weights` `[num_tokens, num_topk]` to `row_weights`
+    /// `[num_rows]`, both contiguous; 0 in padding rows. They are what products and activations take as weights of rows.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Shape`], [`Error::Stride`] unless the tensors are as stated.
+    pub fn with_row_weights(
+        self,
+        topk_weights: TensorRef<'a, B, f32, 2>,
+        row_weights: TensorMut<'a, B, f32, 1>,
+    ) -> Result<Self> {
+        check_shape("topk_weights", &self.topk_idx.shape(), &topk_weights.shape())?;
+        check_shape("row_weights", &self.out.src_info.shape(), &row_weights.shape())?;
+        check_contiguous("topk_weights", topk_weights.layout())?;
+        check_contiguous("row_weights", row_weights.layout())?;
+        Ok(Self { weights: Some(PlanWeights { topk_weights, row_weights }), ..self })
     }
 }
 

@@ -140,6 +140,19 @@ impl<B: Backend, T: Element, const R: usize> TensorMut<'_, B, T, R> {
     }
 }
 
+impl<'a, B, T: Element> TensorRef<'a, B, T, 1> {
+    /// Views the first `len` elements.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Capacity`] if there are fewer.
+    pub fn prefix(self, len: usize) -> Result<Self> {
+        check::capacity("tensor", "elements", len, self.shape()[0], "elements")?;
+        let layout = Layout::with_strides([len], self.layout.strides());
+        Ok(Self { ptr: self.ptr, layout, _memory: PhantomData, _backend: PhantomData })
+    }
+}
+
 impl<'a, B, T: Element> TensorRef<'a, B, T, 2> {
     /// Views `[num_groups * m, k]` as `[num_groups, m, k]`.
     ///

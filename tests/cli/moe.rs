@@ -102,6 +102,7 @@ fn every_number_format_and_instruction_set_agrees_with_f64() {
         &["--dtype", "bf16"][..],
         &["--dtype", "bf16", "--layout", "masked", "--reduce", "rank"],
         &["--dtype", "fp8", "--simd", "portable", "--split", "bytes"],
+        &["--dtype", "fp8", "--weighting", "down", "--layout", "masked", "--ranks", "2"],
     ] {
         let error = run(more)["relative_error"].as_f64().expect("checked");
         assert!(error < 6e-3, "{more:?}: {error}");

@@ -6,7 +6,7 @@ use moekit::comm::World;
 use moekit::moe::gate::{GateConfig, Scoring};
 use moekit::moe::quant::ScaleFormat;
 use moekit::moe::weights::{ExpertMatrices, ExpertWeights, MoeConfig, MoeWeights};
-use moekit::moe::{ExpertMap, Fusion, LayerOptions, MoeLayer, RecvLayout, Reduce};
+use moekit::moe::{ExpertMap, Fusion, LayerOptions, MoeLayer, RecvLayout, Reduce, Weighting};
 use moekit::num::{E4M3, bf16, ceil_div};
 use moekit::tensor::{QuantTensor, Tensor};
 use moekit::{Backend, Result};
@@ -143,6 +143,8 @@ pub struct Run {
     /// `INTERMEDIATE` or `WHOLE_INTERMEDIATE`.
     pub intermediate_hidden: usize,
     pub fusion: Fusion,
+    pub weighting: Weighting,
+    pub reduce: Reduce,
 }
 
 impl Run {
@@ -156,6 +158,8 @@ impl Run {
             share: vec![NUM_TOKENS / num_ranks; num_ranks],
             intermediate_hidden: INTERMEDIATE,
             fusion: Fusion::Off,
+            weighting: Weighting::Combine,
+            reduce: Reduce::BySlot,
         }
     }
 
@@ -183,9 +187,10 @@ impl Run {
         let options = LayerOptions {
             num_max_tokens_per_rank: *self.share.iter().max().expect("ranks"),
             layout: self.layout,
-            reduce: Reduce::BySlot,
+            reduce: self.reduce,
             scale_format: ScaleFormat::Fp32,
             fusion: self.fusion,
+            weighting: self.weighting,
         };
         let stream = backend.stream()?;
         let mut layer =

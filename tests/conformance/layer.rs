@@ -2,7 +2,7 @@
 
 use moekit::Backend;
 use moekit::comm::{World, WorldOptions};
-use moekit::moe::{Fusion, RecvLayout};
+use moekit::moe::{Fusion, RecvLayout, Reduce, Weighting};
 use moekit::num::bf16;
 use moekit_testkit::moe as oracle;
 use moekit_testkit::{bf16 as tk_bf16, compare, gate, quant};
@@ -14,8 +14,10 @@ use crate::moe_model::{
 
 on_every_backend![
     fp8_layer_agrees_with_the_oracle,
+    weighted_fp8_layer_agrees_with_the_oracle,
     bf16_layer_agrees_with_the_oracle,
     layer_has_the_same_bits_on_every_world,
+    layer_weighted_in_its_second_product_has_the_same_bits_on_every_world,
     layer_with_replicas_has_the_same_bits,
     layer_with_fused_activation_has_the_same_bits,
     layer_runs_with_no_tokens_on_some_ranks,
@@ -101,11 +103,20 @@ fn with_oracle<R>(f: impl FnOnce(&oracle::Layer, &oracle::Tokens<'_>) -> R) -> R
 }
 
 fn fp8_layer_agrees_with_the_oracle<B: Backend>(backend: &B) {
+    assert_agrees_in_fp8(backend, Weighting::Combine);
+}
+
+fn weighted_fp8_layer_agrees_with_the_oracle<B: Backend>(backend: &B) {
+    assert_agrees_in_fp8(backend, Weighting::Down);
+}
+
+fn assert_agrees_in_fp8<B: Backend>(backend: &B, weighting: Weighting) {
     let want = with_oracle(|layer, tokens| {
         let rounding = oracle::Rounding {
             scale_format: quant::ScaleFormat::F32,
             gate_up_in_bf16: true,
             shared_in_bf16: true,
+            weighs_rows: weighting == Weighting::Down,
         };
         oracle::emulated(layer, tokens, &rounding)
     });
@@ -115,7 +126,7 @@ fn fp8_layer_agrees_with_the_oracle<B: Backend>(backend: &B) {
         RecvLayout::Capacity { expert_alignment: 8, num_max_recv_rows: 140 },
         RecvLayout::Masked { max_m: None },
     ] {
-        let got = outputs(Run { layout, ..Run::new(2) }, backend);
+        let got = outputs(Run { layout, weighting, ..Run::new(2) }, backend);
         compare::assert_relative_error(&format!("{layout:?}"), &got, &want, FP8_BOUND);
     }
 }
@@ -127,6 +138,27 @@ fn bf16_layer_agrees_with_the_oracle<B: Backend>(backend: &B) {
         // NOTE: BF16 roundings of weights, gate_up, activation and y, 1.7e-3 each.
         compare::assert_relative_error(&format!("{layout:?}"), &got, &want, 6e-3);
     }
+    let weighting = Weighting::Down;
+    let got = outputs(Run { weighting, format: Format::Bf16, ..Run::new(2) }, backend);
+    compare::assert_relative_error("weighted before the rounding", &got, &want, 6e-3);
+}
+
+fn layer_weighted_in_its_second_product_has_the_same_bits_on_every_world<B: Backend>(backend: &B) {
+    let run = |num_ranks| Run { weighting: Weighting::Down, ..Run::new(num_ranks) };
+    let want = outputs(run(1), backend);
+    for (num_ranks, layout) in [
+        (2, RecvLayout::Masked { max_m: None }),
+        (4, RecvLayout::Exact { expert_alignment: 1 }),
+        (2, RecvLayout::Capacity { expert_alignment: 8, num_max_recv_rows: 140 }),
+    ] {
+        let got = outputs(Run { layout, ..run(num_ranks) }, backend);
+        let name = format!("{num_ranks} ranks, {layout:?}");
+        compare::assert_bits_eq(&name, &[NUM_TOKENS, HIDDEN], &got, &want);
+    }
+    // One rank adds all slots; its row is rounded on the way back, before the shared expert is added.
+    let by_rank = outputs(Run { reduce: Reduce::ByRank, ..run(1) }, backend);
+    let want: Vec<f64> = want.iter().map(|y| f64::from(y.to_f32())).collect();
+    compare::assert_relative_error("by rank", &by_rank, &want, 4e-3);
 }
 
 fn layer_has_the_same_bits_on_every_world<B: Backend>(backend: &B) {

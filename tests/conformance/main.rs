@@ -15,6 +15,7 @@ mod gemm_bf16;
 mod gemm_configs;
 mod gemm_groups;
 mod gemm_swiglu;
+mod gemm_weights;
 mod json;
 mod layer;
 #[path = "../common/moe_model.rs"]
@@ -49,7 +50,11 @@ fn stages<B: Backend>() -> Vec<(&'static str, Vec<Case<B>>)> {
         ("combine", combine::cases()),
         ("quant", [quant::cases(), quant_layout::cases()].concat()),
         ("swiglu", swiglu::cases()),
-        ("gemm", [gemm::cases(), gemm_groups::cases(), gemm_bf16::cases()].concat()),
+        (
+            "gemm",
+            [gemm::cases(), gemm_groups::cases(), gemm_bf16::cases(), gemm_weights::cases()]
+                .concat(),
+        ),
         ("gemm_swiglu", gemm_swiglu::cases()),
         ("layer", layer::cases()),
     ]
@@ -147,6 +152,7 @@ const FP8_CASES: &[&str] = &[
     "::groups_of_every_pattern_agree_with_f64",
     "masked_groups_of_every_size_agree_with_f64",
     "a_row_has_the_same_bits_in_every_layout",
+    "weighted_fp8_rows_have_the_bits_of_sums_times_weights",
 ];
 /// Of a BF16 product's.
 const BF16_CASES: &[&str] = &[
@@ -154,6 +160,7 @@ const BF16_CASES: &[&str] = &[
     "bf16_groups_of_every_pattern_agree_with_f64",
     "masked_rows_beyond_the_count_are_left_alone",
     "a_bf16_row_has_the_same_bits_in_any_company",
+    "weighted_bf16_rows_have_the_bits_of_sums_times_weights",
 ];
 /// Of an FP8 product's that activates.
 const SWIGLU_CASES: &[&str] = &[

@@ -1,7 +1,7 @@
 //! Plan: counts, offsets, padding, and which row each slot takes.
 
 use moekit::moe::plan::{PlanArgs, PlanOut, RowLayout};
-use moekit::tensor::Tensor;
+use moekit::tensor::{Tensor, TensorMut};
 use moekit::{Backend, Error, Result};
 
 use crate::case::on_every_backend;
@@ -14,6 +14,7 @@ on_every_backend![
     plan_reports_an_index_out_of_range,
     plan_of_no_tokens_is_empty,
     plan_orders_many_tokens_by_source,
+    plan_gives_rows_the_weights_of_their_slots,
     plan_refuses_outputs_of_the_wrong_shape,
 ];
 
@@ -42,41 +43,63 @@ impl PlanCase {
         let stream = backend.stream()?;
         let num_tokens = self.topk_idx.len() / self.num_topk;
         let num_local = self.local_experts.len();
-        // Outputs start as a value that no plan writes.
-        let poison = |len: usize| vec![2_147_480_000; len];
-        let new = |len: usize| Tensor::from_host(backend, &poison(len), [len]);
-        let topk_idx = Tensor::from_host(backend, &self.topk_idx, [num_tokens, self.num_topk])?;
-        let (mut offsets, mut num_recv) = (new(num_local + 1)?, new(num_local)?);
-        let (mut grouped_layout, mut src_info) = (new(self.num_rows)?, new(self.num_rows)?);
+        let topk_shape = [num_tokens, self.num_topk];
+        let topk_idx = Tensor::from_host(backend, &self.topk_idx, topk_shape)?;
+        let mut memory = PlanMemory::new(backend, topk_shape, num_local, self.num_rows)?;
         let mut load = Tensor::from_host(backend, &vec![100; num_local], [num_local])?;
-        let mut slot_rows =
-            Tensor::from_host(backend, &poison(self.topk_idx.len()), [num_tokens, self.num_topk])?;
-        let out = PlanOut {
-            expert_offsets: offsets.view_mut(),
-            num_recv_tokens_per_expert: num_recv.view_mut(),
-            expert_load: Some(load.view_mut()),
-            grouped_layout: grouped_layout.view_mut(),
-            src_info: src_info.view_mut(),
-            slot_rows: slot_rows.view_mut(),
-        };
         let args = PlanArgs::new(
             topk_idx.view(),
             self.num_experts,
             self.local_experts.clone(),
             self.layout,
-            out,
+            memory.out(Some(load.view_mut())),
         )?;
         backend.plan(&stream, args)?;
         let added = load.to_host(backend)?.iter().map(|load| load - 100).collect::<Vec<_>>();
-        assert_eq!(added, num_recv.to_host(backend)?, "the load grows by the counts");
+        assert_eq!(added, memory.num_recv.to_host(backend)?, "the load grows by the counts");
         Ok(Planned {
             checked: backend.check(&stream),
-            expert_offsets: offsets.to_host(backend)?,
-            num_recv: num_recv.to_host(backend)?,
-            grouped_layout: grouped_layout.to_host(backend)?,
-            src_info: src_info.to_host(backend)?,
-            slot_rows: slot_rows.to_host(backend)?,
+            expert_offsets: memory.offsets.to_host(backend)?,
+            num_recv: memory.num_recv.to_host(backend)?,
+            grouped_layout: memory.grouped_layout.to_host(backend)?,
+            src_info: memory.src_info.to_host(backend)?,
+            slot_rows: memory.slot_rows.to_host(backend)?,
         })
+    }
+}
+
+/// Outputs of a plan, which start as a value that no plan writes.
+struct PlanMemory<B: Backend> {
+    offsets: Tensor<B, i32, 1>,
+    num_recv: Tensor<B, i32, 1>,
+    grouped_layout: Tensor<B, i32, 1>,
+    src_info: Tensor<B, i32, 1>,
+    slot_rows: Tensor<B, i32, 2>,
+}
+
+impl<B: Backend> PlanMemory<B> {
+    fn new(backend: &B, topk_shape: [usize; 2], num_local: usize, num_rows: usize) -> Result<Self> {
+        let poison = |len: usize| vec![2_147_480_000; len];
+        let new = |len: usize| Tensor::from_host(backend, &poison(len), [len]);
+        let num_slots = topk_shape[0] * topk_shape[1];
+        Ok(Self {
+            offsets: new(num_local + 1)?,
+            num_recv: new(num_local)?,
+            grouped_layout: new(num_rows)?,
+            src_info: new(num_rows)?,
+            slot_rows: Tensor::from_host(backend, &poison(num_slots), topk_shape)?,
+        })
+    }
+
+    fn out<'a>(&'a mut self, expert_load: Option<TensorMut<'a, B, i32, 1>>) -> PlanOut<'a, B> {
+        PlanOut {
+            expert_offsets: self.offsets.view_mut(),
+            num_recv_tokens_per_expert: self.num_recv.view_mut(),
+            expert_load,
+            grouped_layout: self.grouped_layout.view_mut(),
+            src_info: self.src_info.view_mut(),
+            slot_rows: self.slot_rows.view_mut(),
+        }
     }
 }
 
@@ -218,6 +241,40 @@ fn plan_orders_many_tokens_by_source<B: Backend>(backend: &B) {
             assert_eq!((plan.src_info[row], plan.grouped_layout[row]), (-1, -1), "row {row}");
             row += 1;
         }
+    }
+}
+
+fn plan_gives_rows_the_weights_of_their_slots<B: Backend>(backend: &B) {
+    let stream = backend.stream().expect("stream");
+    let (num_tokens, num_topk, num_experts) = (1_009, 3, 6);
+    let topk_idx: Vec<i32> = (0..num_tokens * num_topk)
+        .map(|i| ((i * 2_654_435_761) >> 7) % 7)
+        .map(|i| i as i32 - 1)
+        .collect();
+    let topk_weights: Vec<f32> = (1..=topk_idx.len()).map(|i| 1.0 / i as f32).collect();
+    let topk_shape = [num_tokens, num_topk];
+    let idx = Tensor::from_host(backend, &topk_idx, topk_shape).expect("topk_idx");
+    let weights = Tensor::from_host(backend, &topk_weights, topk_shape).expect("topk_weights");
+    // Of the last layout some rows are clipped.
+    for (layout, num_rows) in [
+        (RowLayout::Contiguous { expert_alignment: 1 }, 2_000),
+        (RowLayout::Contiguous { expert_alignment: 40 }, 2_003),
+        (RowLayout::Masked { max_m: 501 }, 3 * 501),
+        (RowLayout::Masked { max_m: 64 }, 3 * 64),
+    ] {
+        let mut row_weights =
+            Tensor::from_host(backend, &vec![f32::NAN; num_rows], [num_rows]).expect("row_weights");
+        let mut memory = PlanMemory::new(backend, topk_shape, 3, num_rows).expect("memory");
+        let args = PlanArgs::new(idx.view(), num_experts, 2..5, layout, memory.out(None));
+        let args = args.and_then(|it| it.with_row_weights(weights.view(), row_weights.view_mut()));
+        backend.plan(&stream, args.expect("args")).expect("plan");
+        let is_clipped = backend.check(&stream).is_err();
+        assert_eq!(is_clipped, num_rows == 3 * 64, "{layout:?}");
+        let src_info = memory.src_info.to_host(backend).expect("src_info");
+        let want = src_info.iter().map(|&slot| topk_weights.get(slot as usize).copied());
+        let want: Vec<f32> = want.map(Option::unwrap_or_default).collect();
+        assert!(want.contains(&0.0) || is_clipped, "{layout:?} has padding");
+        assert_eq!(row_weights.to_host(backend).expect("weights"), want, "{layout:?}");
     }
 }
 

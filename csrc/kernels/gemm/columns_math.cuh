@@ -39,6 +39,22 @@ struct ColumnsMath {
         return mma::k_major_descriptor(n_side(ring.first_data())) + mma::descriptor_step(ring);
     }
 
+    // Multiplies the sums by the weights of their rows, as rows_math.cuh does.
+    MK_DEVICE void weigh(const sched::Block& block, float (&accum)[1][kN / 2]) const {
+        float of_lanes = 0.0f;
+#pragma unroll
+        for (uint32_t i = 0; i < kN / 2; i += 4) {
+            const uint32_t lane = common::lane_idx(), row = i / 4 * 8 + 2 * (lane % 4);
+            if (i % 16 == 0)
+                of_lanes = at.row_weight(block, i / 4 * 8 + lane);
+            const float weights[2] = {__shfl_sync(common::kFullWarp, of_lanes, row % 32),
+                                      __shfl_sync(common::kFullWarp, of_lanes, row % 32 + 1)};
+#pragma unroll
+            for (uint32_t j = 0; j < 4; ++j)
+                accum[0][i + j] = __fmul_rn(accum[0][i + j], weights[j % 2]);
+        }
+    }
+
     MK_DEVICE void store(const sched::Block& block, float (&accum)[1][kN / 2]) const {
         const uint32_t num_rows = block.num_rows + block.num_zero_rows;
         if (block.num_zero_rows != 0) {

@@ -58,8 +58,12 @@ MK_DEVICE void multiply_blocks(const abi::GemmParams& p, uint32_t smem) {
             math.multiply(block, ring, scales, accum);
             split.add_up(accum);
         }
-        if (block.column < p.n)
-            math.store(split.part_of(block), accum);
+        if (block.column >= p.n)
+            return;
+        const sched::Block& part = split.part_of(block);
+        if (Scheduler::kHasRowWeights and p.row_weights != nullptr)
+            math.weigh(part, accum);
+        math.store(part, accum);
     });
     split.finish();
     // NOTE: shared memory must outlive the copies that read it.

@@ -43,6 +43,12 @@ struct MathWarp {
 
     MK_DEVICE void sync_group() const { ptx::bar_sync(1 + group_idx, 128); }
 
+    // What multiplies the sums of the block's row `row`. NOTE: rows that are not computed have none that could be read.
+    MK_DEVICE float row_weight(const sched::Block& block, uint32_t row) const {
+        const uint64_t first = static_cast<uint64_t>(block.a_group) * p.m + block.row;
+        return row < block.num_rows ? p.row_weights[first + row] : 0.0f;
+    }
+
     // Until D's tile in shared memory, of the block before, has been read.
     MK_DEVICE void wait_stored() const {
         if (is_leader())

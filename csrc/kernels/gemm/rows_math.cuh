@@ -47,6 +47,21 @@ struct RowsMath {
         return mma::k_major_descriptor(n_side(ring.first_data())) + mma::descriptor_step(ring);
     }
 
+    // Multiplies the sums by the weights of their rows. NOTE: an operation of its own, which the addition to D must not
+    // take in: one rounding would be missing.
+    MK_DEVICE void weigh(const sched::Block& block, float (&accum)[kSlices][kN / 2]) const {
+#pragma unroll
+        for (uint32_t slice = 0; slice < kSlices; ++slice) {
+            const uint32_t lane = common::lane_idx(), first = first_row() - lane / 4 + slice * 64;
+            const float mine = at.row_weight(block, first + lane % 16);
+            const float weights[2] = {__shfl_sync(common::kFullWarp, mine, lane / 4),
+                                      __shfl_sync(common::kFullWarp, mine, lane / 4 + 8)};
+#pragma unroll
+            for (uint32_t i = 0; i < kN / 2; ++i)
+                accum[slice][i] = __fmul_rn(accum[slice][i], weights[i / 2 % 2]);
+        }
+    }
+
     MK_DEVICE void store(const sched::Block& block, float (&accum)[kSlices][kN / 2]) const {
         const abi::GemmParams& p = at.p;
         const uint32_t num_rows = block.num_rows + block.num_zero_rows;

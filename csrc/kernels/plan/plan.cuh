@@ -1,7 +1,8 @@
-// Plans rows: topk_idx INT32 [num_slots] to counts, offsets, the expert and slot of each row, the row of each slot; the
-// rows of an expert ascend by slot. One cluster does all of it. A warp has a run of neighbouring slots, a CTA the runs
-// of its warps: counts per warp and expert lie in shared memory, become first positions by sums over the warps below
-// and over the CTAs below (read from their shared memory), and then the runs are walked again in order.
+// Plans rows: topk_idx INT32 [num_slots] to counts, offsets, the expert and slot of each row, the row of each slot, the
+// weight of each row if wanted; the rows of an expert ascend by slot. One cluster does all of it. A warp has a run of
+// neighbouring slots, a CTA the runs of its warps: counts per warp and expert lie in shared memory, become first
+// positions by sums over the warps below and over the CTAs below (read from their shared memory), and then the runs are
+// walked again in order.
 // Accesses are as wide as a slot: a lane is a slot, which keeps the order. Launched by src/backend/cuda/plan.rs, which
 // knows the shared memory below. Meaning: src/moe/plan.rs.
 #pragma once
@@ -96,6 +97,8 @@ MK_DEVICE void place_line(const abi::PlanParams& p, uint32_t slot, uint32_t end,
         if (row < limit) {
             slot_row = static_cast<int32_t>(row);
             p.src_info[row] = static_cast<int32_t>(slot);
+            if (p.row_weights != nullptr)
+                p.row_weights[row] = p.topk_weights[slot];
         }
     }
     if (slot < end)

@@ -37,7 +37,8 @@ MK_DEVICE void write_experts(const abi::PlanParams& p, const PlanSmem& smem) {
 }
 
 // Rows [start, end) of one expert, clipped: its index on the first `num_recv` and -1 on the others, which have no slot
-// either. A lane has four neighbouring rows; of the lines of 128, this warp has each `num_parts`-th from `part` on.
+// and no weight either. A lane has four neighbouring rows; of the lines of 128, this warp has each `num_parts`-th from
+// `part` on.
 MK_DEVICE void write_segment(const abi::PlanParams& p, int32_t expert, uint64_t start, uint64_t end, uint32_t num_recv,
                              uint32_t part, uint32_t num_parts) {
     constexpr uint32_t kRows = 4;
@@ -55,6 +56,12 @@ MK_DEVICE void write_segment(const abi::PlanParams& p, int32_t expert, uint64_t 
         const bool is_whole = is_aligned and end - first >= kRows;
         if (is_whole)
             *reinterpret_cast<int4*>(p.grouped_layout + first) = {experts[0], experts[1], experts[2], experts[3]};
+        if (p.row_weights != nullptr) {
+#pragma unroll
+            for (uint32_t i = 0; i < kRows; ++i)
+                if (first + i < end and experts[i] < 0)
+                    p.row_weights[first + i] = 0.0f;
+        }
         if (is_whole and before >= num_recv) {
             *reinterpret_cast<int4*>(p.src_info + first) = {-1, -1, -1, -1};
             continue;
@@ -69,8 +76,8 @@ MK_DEVICE void write_segment(const abi::PlanParams& p, int32_t expert, uint64_t 
     }
 }
 
-// Writes the expert of every row, and -1 as the slot of padding rows; the others' slots come from `place_slots`. The
-// cluster's warps share the experts; where there are more warps, several share one.
+// Writes the expert of every row, and of padding rows -1 as the slot and 0 as the weight; the others' come from
+// `place_slots`. The cluster's warps share the experts; where there are more warps, several share one.
 MK_DEVICE void write_rows(const abi::PlanParams& p, const PlanSmem& smem) {
     const uint32_t num_warps = ptx::cluster_nctarank() * (blockDim.x / 32);
     const uint32_t warp = threadIdx.x / 32 * ptx::cluster_nctarank() + ptx::cluster_ctarank();

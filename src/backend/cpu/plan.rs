@@ -75,6 +75,11 @@ fn write_rows(args: &mut PlanArgs<'_, Cpu>, slots_per_chunk: usize, next: &mut [
     grouped_layout.par_iter_mut().with_min_len(MIN_SLOTS_PER_CHUNK).for_each(|row| *row = -1);
     src_info.par_iter_mut().with_min_len(MIN_SLOTS_PER_CHUNK).for_each(|row| *row = -1);
     let (grouped_layout, src_info) = (SharedMut::new(grouped_layout), SharedMut::new(src_info));
+    let weights = args.weights.as_mut().map(|weights| {
+        let row_weights = weights.row_weights.as_mut_span();
+        row_weights.par_iter_mut().with_min_len(MIN_SLOTS_PER_CHUNK).for_each(|row| *row = 0.0);
+        (weights.topk_weights.as_span(), SharedMut::new(row_weights))
+    });
     let limit = |local: usize| match args.layout {
         RowLayout::Contiguous { .. } => num_rows as i64,
         RowLayout::Masked { max_m } => ((local + 1) * max_m) as i64,
@@ -99,12 +104,16 @@ fn write_rows(args: &mut PlanArgs<'_, Cpu>, slots_per_chunk: usize, next: &mut [
                 let row = first_row(local) + i64::from(next[local]);
                 next[local] += 1;
                 if row < limit(local) {
+                    let slot = chunk * slots_per_chunk + i;
                     *slot_row = row as i32;
                     // SAFETY: each (expert, position) is taken once, so no two slots share a row,
                     // and `row` is below the row count.
                     unsafe {
                         grouped_layout.write(row as usize, local as i32);
-                        src_info.write(row as usize, (chunk * slots_per_chunk + i) as i32);
+                        src_info.write(row as usize, slot as i32);
+                        if let Some((topk_weights, row_weights)) = &weights {
+                            row_weights.write(row as usize, topk_weights[slot]);
+                        }
                     }
                 }
             }

@@ -338,6 +338,8 @@ pub struct GemmParams {
     #[doc = " kMasked: num_a_groups = num_groups; otherwise 1"]
     pub rows: RowsParams,
     pub faults: FaultSink,
+    #[doc = " FP32 [num_a_groups * m]; null = 1"]
+    pub row_weights: *const f32,
     pub m: u32,
     pub n: u32,
     pub k: u32,
@@ -353,7 +355,7 @@ pub struct GemmParams {
     pub a_scale_order: ScaleOrder,
     #[doc = " both kAny, or neither; then blocks of K come in fours"]
     pub b_scale_order: ScaleOrder,
-    pub reserved: [u32; 3usize],
+    pub reserved: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
@@ -373,33 +375,35 @@ const _: () = {
     ["Offset of field: GemmParams::out"][::core::mem::offset_of!(GemmParams, out) - 704usize];
     ["Offset of field: GemmParams::rows"][::core::mem::offset_of!(GemmParams, rows) - 736usize];
     ["Offset of field: GemmParams::faults"][::core::mem::offset_of!(GemmParams, faults) - 760usize];
-    ["Offset of field: GemmParams::m"][::core::mem::offset_of!(GemmParams, m) - 776usize];
-    ["Offset of field: GemmParams::n"][::core::mem::offset_of!(GemmParams, n) - 780usize];
-    ["Offset of field: GemmParams::k"][::core::mem::offset_of!(GemmParams, k) - 784usize];
+    ["Offset of field: GemmParams::row_weights"]
+        [::core::mem::offset_of!(GemmParams, row_weights) - 776usize];
+    ["Offset of field: GemmParams::m"][::core::mem::offset_of!(GemmParams, m) - 784usize];
+    ["Offset of field: GemmParams::n"][::core::mem::offset_of!(GemmParams, n) - 788usize];
+    ["Offset of field: GemmParams::k"][::core::mem::offset_of!(GemmParams, k) - 792usize];
     ["Offset of field: GemmParams::num_groups"]
-        [::core::mem::offset_of!(GemmParams, num_groups) - 788usize];
+        [::core::mem::offset_of!(GemmParams, num_groups) - 796usize];
     ["Offset of field: GemmParams::num_stages"]
-        [::core::mem::offset_of!(GemmParams, num_stages) - 792usize];
+        [::core::mem::offset_of!(GemmParams, num_stages) - 800usize];
     ["Offset of field: GemmParams::band_width"]
-        [::core::mem::offset_of!(GemmParams, band_width) - 796usize];
-    ["Offset of field: GemmParams::kind"][::core::mem::offset_of!(GemmParams, kind) - 800usize];
+        [::core::mem::offset_of!(GemmParams, band_width) - 804usize];
+    ["Offset of field: GemmParams::kind"][::core::mem::offset_of!(GemmParams, kind) - 808usize];
     ["Offset of field: GemmParams::cluster_shares"]
-        [::core::mem::offset_of!(GemmParams, cluster_shares) - 804usize];
+        [::core::mem::offset_of!(GemmParams, cluster_shares) - 812usize];
     ["Offset of field: GemmParams::stores_by_tma"]
-        [::core::mem::offset_of!(GemmParams, stores_by_tma) - 808usize];
+        [::core::mem::offset_of!(GemmParams, stores_by_tma) - 816usize];
     ["Offset of field: GemmParams::a_scale_order"]
-        [::core::mem::offset_of!(GemmParams, a_scale_order) - 812usize];
+        [::core::mem::offset_of!(GemmParams, a_scale_order) - 820usize];
     ["Offset of field: GemmParams::b_scale_order"]
-        [::core::mem::offset_of!(GemmParams, b_scale_order) - 816usize];
+        [::core::mem::offset_of!(GemmParams, b_scale_order) - 824usize];
     ["Offset of field: GemmParams::reserved"]
-        [::core::mem::offset_of!(GemmParams, reserved) - 820usize];
+        [::core::mem::offset_of!(GemmParams, reserved) - 828usize];
 };
 #[doc = " kernels/gemm/swiglu_gemm.cuh"]
 #[repr(C)]
 #[repr(align(64))]
 #[derive(Debug, Copy, Clone)]
 pub struct GemmSwigluParams {
-    #[doc = " B has 2 * n rows in each group: gate, then up; `d` and `out` are not used, and `kind` is kBf16"]
+    #[doc = " B has 2 * n rows in each group: gate, then up; `d`, `out` and `row_weights` are not used, `kind` is kBf16"]
     pub product: GemmParams,
     #[doc = " [num_a_groups, m, n], n % 128 == 0"]
     pub act: QuantOut,
@@ -448,6 +452,10 @@ pub struct PlanParams {
     pub src_info: *mut i32,
     #[doc = " INT32 [num_slots]"]
     pub slot_rows: *mut i32,
+    #[doc = " FP32 [num_slots]; used if `row_weights` is not null"]
+    pub topk_weights: *const f32,
+    #[doc = " FP32 [num_rows]; null = not wanted"]
+    pub row_weights: *mut f32,
     pub faults: FaultSink,
     #[doc = " contiguous layout: at least 1"]
     pub expert_alignment: u64,
@@ -466,7 +474,7 @@ pub struct PlanParams {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of PlanParams"][::core::mem::size_of::<PlanParams>() - 112usize];
+    ["Size of PlanParams"][::core::mem::size_of::<PlanParams>() - 128usize];
     ["Alignment of PlanParams"][::core::mem::align_of::<PlanParams>() - 8usize];
     ["Offset of field: PlanParams::topk_idx"]
         [::core::mem::offset_of!(PlanParams, topk_idx) - 0usize];
@@ -482,23 +490,27 @@ const _: () = {
         [::core::mem::offset_of!(PlanParams, src_info) - 40usize];
     ["Offset of field: PlanParams::slot_rows"]
         [::core::mem::offset_of!(PlanParams, slot_rows) - 48usize];
-    ["Offset of field: PlanParams::faults"][::core::mem::offset_of!(PlanParams, faults) - 56usize];
+    ["Offset of field: PlanParams::topk_weights"]
+        [::core::mem::offset_of!(PlanParams, topk_weights) - 56usize];
+    ["Offset of field: PlanParams::row_weights"]
+        [::core::mem::offset_of!(PlanParams, row_weights) - 64usize];
+    ["Offset of field: PlanParams::faults"][::core::mem::offset_of!(PlanParams, faults) - 72usize];
     ["Offset of field: PlanParams::expert_alignment"]
-        [::core::mem::offset_of!(PlanParams, expert_alignment) - 72usize];
-    ["Offset of field: PlanParams::layout"][::core::mem::offset_of!(PlanParams, layout) - 80usize];
-    ["Offset of field: PlanParams::max_m"][::core::mem::offset_of!(PlanParams, max_m) - 84usize];
+        [::core::mem::offset_of!(PlanParams, expert_alignment) - 88usize];
+    ["Offset of field: PlanParams::layout"][::core::mem::offset_of!(PlanParams, layout) - 96usize];
+    ["Offset of field: PlanParams::max_m"][::core::mem::offset_of!(PlanParams, max_m) - 100usize];
     ["Offset of field: PlanParams::num_slots"]
-        [::core::mem::offset_of!(PlanParams, num_slots) - 88usize];
+        [::core::mem::offset_of!(PlanParams, num_slots) - 104usize];
     ["Offset of field: PlanParams::num_rows"]
-        [::core::mem::offset_of!(PlanParams, num_rows) - 92usize];
+        [::core::mem::offset_of!(PlanParams, num_rows) - 108usize];
     ["Offset of field: PlanParams::num_experts"]
-        [::core::mem::offset_of!(PlanParams, num_experts) - 96usize];
+        [::core::mem::offset_of!(PlanParams, num_experts) - 112usize];
     ["Offset of field: PlanParams::first_local_expert"]
-        [::core::mem::offset_of!(PlanParams, first_local_expert) - 100usize];
+        [::core::mem::offset_of!(PlanParams, first_local_expert) - 116usize];
     ["Offset of field: PlanParams::num_local_experts"]
-        [::core::mem::offset_of!(PlanParams, num_local_experts) - 104usize];
+        [::core::mem::offset_of!(PlanParams, num_local_experts) - 120usize];
     ["Offset of field: PlanParams::reserved"]
-        [::core::mem::offset_of!(PlanParams, reserved) - 108usize];
+        [::core::mem::offset_of!(PlanParams, reserved) - 124usize];
 };
 #[doc = " kernels/quant/token.cuh"]
 #[repr(C)]

@@ -58,11 +58,11 @@ pub fn dense(cuda: &Cuda, stream: &CudaStream, args: GemmArgs<'_, Cuda>) -> Resu
     };
     let product =
         Product { op: DENSE, kind: GemmKind::Dense, a, b, rows: all_rows(), expected_m: m };
-    product.launch(cuda, stream, Output::matrix(&mut out))
+    product.launch(cuda, stream, Output::matrix(&mut out), None)
 }
 
 pub fn contiguous(cuda: &Cuda, stream: &CudaStream, args: GroupedGemmArgs<'_, Cuda>) -> Result<()> {
-    let GroupedGemmArgs { operands, rows, mut out } = args;
+    let GroupedGemmArgs { operands, rows, mut out, row_weights } = args;
     let rows = contiguous_rows(CONTIGUOUS, rows)?;
     let [a, b] = match operands {
         Operands::Fp8 { a, b } => scaled(a.split_rows(1)?, b),
@@ -71,18 +71,18 @@ pub fn contiguous(cuda: &Cuda, stream: &CudaStream, args: GroupedGemmArgs<'_, Cu
     let [num_groups, m] = [b.shape()[0], a.shape()[1]];
     let expected_m = ceil_div(m, num_groups.max(1));
     let product = Product { op: CONTIGUOUS, kind: GemmKind::Contiguous, a, b, rows, expected_m };
-    product.launch(cuda, stream, Output::matrix(&mut out))
+    product.launch(cuda, stream, Output::matrix(&mut out), row_weights)
 }
 
 pub fn masked(cuda: &Cuda, stream: &CudaStream, args: MaskedGemmArgs<'_, Cuda>) -> Result<()> {
-    let MaskedGemmArgs { operands, rows, mut out } = args;
+    let MaskedGemmArgs { operands, rows, mut out, row_weights } = args;
     let [a, b] = match operands {
         Operands::Fp8 { a, b } => scaled(a, b),
         Operands::Bf16 { a, b } => unscaled(a, b),
     };
     let (rows, expected_m) = (masked_rows(&rows), rows.expected_m);
     let product = Product { op: MASKED, kind: GemmKind::Masked, a, b, rows, expected_m };
-    product.launch(cuda, stream, Output::stack(&mut out))
+    product.launch(cuda, stream, Output::stack(&mut out), row_weights)
 }
 
 /// One launch for each group: the host knows their K, and each fills the device.
@@ -111,7 +111,7 @@ pub fn k_grouped(cuda: &Cuda, stream: &CudaStream, args: KGroupedGemmArgs<'_, Cu
         };
         first_k += k;
         let product = Product { op, kind, a, b, rows, expected_m: m };
-        product.launch(cuda, stream, Output::added(&mut d, group * group_stride))?;
+        product.launch(cuda, stream, Output::added(&mut d, group * group_stride), None)?;
     }
     Ok(())
 }
@@ -188,6 +188,11 @@ fn masked_rows(rows: &MaskedRows<'_, Cuda>) -> RowsParams {
     RowsParams { values: rows.masked_m.as_ptr(), kind: RowsKind::Masked, ..all_rows() }
 }
 
+/// Weights of rows as the kernels take them; null = 1.
+fn weights_ptr(row_weights: Option<TensorRef<'_, Cuda, f32, 1>>) -> *const f32 {
+    row_weights.map_or(std::ptr::null(), |weights| weights.as_ptr())
+}
+
 /// What the choice of tile reckons with.
 fn device(cuda: &Cuda) -> DeviceSpec {
     DeviceSpec { num_sms: cuda.num_sms(), ..DeviceSpec::H100_SXM }
@@ -209,9 +214,19 @@ struct Product<'a> {
 }
 
 impl Product<'_> {
-    fn launch(&self, cuda: &Cuda, stream: &CudaStream, out: Output) -> Result<()> {
+    /// `row_weights` multiply the sums of D's rows.
+    fn launch(
+        &self,
+        cuda: &Cuda,
+        stream: &CudaStream,
+        out: Output,
+        row_weights: Option<TensorRef<'_, Cuda, f32, 1>>,
+    ) -> Result<()> {
         let config = self.config(cuda, out.format())?;
-        let params = self.params(stream, &config, Some(out))?;
+        let params = GemmParams {
+            row_weights: weights_ptr(row_weights),
+            ..self.params(stream, &config, Some(out))?
+        };
         let format = match self.a.format() {
             GemmFormat::Fp8 => "fp8",
             GemmFormat::Bf16 => "bf16",
@@ -370,6 +385,7 @@ impl Product<'_> {
             out: out.map_or(NOWHERE, |out| out.params()),
             rows: self.rows,
             faults: stream.fault_sink(),
+            row_weights: std::ptr::null(),
             m: to_u32(op, "a", m)?,
             n: to_u32(op, "b", n)?,
             k: to_u32(op, "k", k)?,
@@ -381,7 +397,7 @@ impl Product<'_> {
             stores_by_tma: u32::from(d.is_some()),
             a_scale_order: a_scales.order,
             b_scale_order: b_scales.order,
-            reserved: [0; 3],
+            reserved: 0,
         })
     }
 }

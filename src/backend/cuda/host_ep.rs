@@ -206,6 +206,8 @@ impl<'a> Host<'a> {
             num_recv_tokens_per_expert: self.read(state.num_recv_tokens_per_expert.view())?,
             grouped_layout: self.read(state.grouped_layout.view())?,
             src_info: self.read(state.src_info.view())?,
+            // Only the plan and products meet them, on the device.
+            row_weights: None,
         })
     }
 }

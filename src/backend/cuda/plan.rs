@@ -28,6 +28,10 @@ pub fn plan(cuda: &Cuda, stream: &CudaStream, mut args: PlanArgs<'_, Cuda>) -> R
     };
     let out = &mut args.out;
     let load = out.expert_load.as_mut();
+    let (topk_weights, row_weights) = match &mut args.weights {
+        Some(weights) => (weights.topk_weights.as_ptr(), weights.row_weights.as_mut_ptr()),
+        None => (std::ptr::null(), std::ptr::null_mut()),
+    };
     let params = PlanParams {
         topk_idx: args.topk_idx.as_ptr(),
         expert_offsets: out.expert_offsets.as_mut_ptr(),
@@ -36,6 +40,8 @@ pub fn plan(cuda: &Cuda, stream: &CudaStream, mut args: PlanArgs<'_, Cuda>) -> R
         grouped_layout: out.grouped_layout.as_mut_ptr(),
         src_info: out.src_info.as_mut_ptr(),
         slot_rows: out.slot_rows.as_mut_ptr(),
+        topk_weights,
+        row_weights,
         faults: stream.fault_sink(),
         expert_alignment: expert_alignment as u64,
         layout,

@@ -80,6 +80,9 @@ pub struct Rounding {
     pub gate_up_in_bf16: bool,
     /// Whether the shared expert's output is rounded to BF16 before it is added.
     pub shared_in_bf16: bool,
+    /// Whether experts' outputs are multiplied by their routing weights before they are rounded, not when they are
+    /// added.
+    pub weighs_rows: bool,
 }
 
 /// Computes the layer in f64 on the dequantised weights and the activations as they are:
@@ -112,7 +115,7 @@ pub fn exact<W: Weight>(layer: &Layer<W>, tokens: &Tokens<'_>) -> Matrix {
 /// ```text
 /// x  -> E4M3 per token × 128
 /// h  = swiglu(x · gate_upᵀ)    f64 product, rounded as `rounding` says; h -> f32 -> E4M3 per row
-/// y  = h · downᵀ               f64 product -> BF16, one row per (token, slot)
+/// y  = h · downᵀ               f64 product -> f32, weighted if rows are -> BF16, one row per (token, slot)
 /// combine by slot, the shared expert as addend
 /// ```
 ///
@@ -133,19 +136,23 @@ pub fn emulated<W: Weight>(
         let selected = x.select_rows(slots.iter().map(|slot| slot / tokens.num_topk));
         let out = emulated_expert(expert, &selected, layer.swiglu_limit, rounding);
         for (row, &slot) in slots.iter().enumerate() {
+            let weight = if rounding.weighs_rows { tokens.topk_weights[slot] } else { 1.0 };
             let target = &mut rows[slot * tokens.hidden..][..tokens.hidden];
-            target.copy_from_slice(&round_f32s(&out[row * tokens.hidden..][..tokens.hidden]));
+            let row = &out[row * tokens.hidden..][..tokens.hidden];
+            target
+                .copy_from_slice(&round_f32s(&row.iter().map(|y| weight * y).collect::<Vec<_>>()));
         }
     });
     let shared: Option<Vec<f32>> = layer.shared.as_ref().map(|shared| {
         let out = emulated_expert(shared, &x, layer.swiglu_limit, rounding);
         if rounding.shared_in_bf16 { through_bf16(&out) } else { out }
     });
+    let ones = vec![1.0; tokens.topk_weights.len()];
     let returned = Returned {
         hidden: tokens.hidden,
         num_topk: tokens.num_topk,
         topk_idx: tokens.topk_idx,
-        topk_weights: tokens.topk_weights,
+        topk_weights: if rounding.weighs_rows { &ones } else { tokens.topk_weights },
         rows: &rows,
     };
     let addends: Vec<&[f32]> = shared.iter().map(Vec::as_slice).collect();
@@ -227,8 +234,12 @@ mod tests {
         }
     }
 
-    const ROUNDING: Rounding =
-        Rounding { scale_format: ScaleFormat::F32, gate_up_in_bf16: true, shared_in_bf16: true };
+    const ROUNDING: Rounding = Rounding {
+        scale_format: ScaleFormat::F32,
+        gate_up_in_bf16: true,
+        shared_in_bf16: true,
+        weighs_rows: false,
+    };
 
     #[test]
     fn a_layer_of_width_one_by_hand() {
@@ -255,9 +266,11 @@ mod tests {
         let want = [4096.0 * (0.25 * 2.0 + 0.75 + 4.0), 0.0, 4096.0 * (0.5 * 2.0 + 4.0)];
         let got = exact(&layer, &tokens);
         assert!(relative_error(&got.values, &want) < 1e-6, "{:?}", got.values);
-        let emulated = emulated(&layer, &tokens, &ROUNDING);
-        assert!(relative_error(&emulated, &want) < 4e-3, "{emulated:?}");
-        assert_eq!(emulated[1].to_bits(), 0);
+        for weighs_rows in [false, true] {
+            let emulated = emulated(&layer, &tokens, &Rounding { weighs_rows, ..ROUNDING });
+            assert!(relative_error(&emulated, &want) < 4e-3, "{emulated:?}");
+            assert_eq!(emulated[1].to_bits(), 0);
+        }
     }
 
     #[test]

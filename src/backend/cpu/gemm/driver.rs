@@ -29,6 +29,8 @@ pub(crate) struct Product<'a, M> {
     pub(super) a: M,
     pub(super) b: M,
     pub(super) d: SharedOut<'a>,
+    /// What multiplies the sums of each row, `[m]`.
+    pub(super) row_weights: Option<&'a [f32]>,
     pub(super) m: usize,
     pub(super) n: usize,
     pub(super) k: usize,
@@ -39,6 +41,7 @@ impl<M: Operand> Product<'_, M> {
         self.a.assert_holds(self.m, self.k);
         self.b.assert_holds(self.n, self.k);
         self.d.assert_holds(self.m, self.n);
+        assert!(self.row_weights.is_none_or(|weights| weights.len() >= self.m), "weights of rows");
     }
 
     fn num_row_tiles(&self) -> usize {
@@ -144,10 +147,14 @@ fn run_task<M: Operand, A: Arith<M>>(
                 acc,
             });
         }
-        for (row, sums) in rows.clone().zip(acc.chunks_exact(A::PANEL)) {
+        for (row, sums) in rows.clone().zip(acc.chunks_exact_mut(A::PANEL)) {
+            let sums = &mut sums[..cols.len()];
+            if let Some(weights) = p.row_weights {
+                sums.iter_mut().for_each(|sum| *sum *= weights[row]);
+            }
             // SAFETY: the task owns these rows and columns of this product, and products do not
             // overlap.
-            unsafe { p.d.store(row, cols.start, &sums[..cols.len()]) };
+            unsafe { p.d.store(row, cols.start, sums) };
         }
     }
 }

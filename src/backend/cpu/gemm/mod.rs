@@ -4,8 +4,8 @@
 //! # Numerics
 //!
 //! Every arithmetic sums a 128-block of K, scales the sum and adds it in FP32, blocks in ascending K:
-//! `acc = fma(sum, a_factor * b_factor, acc)`, from `acc = 0`; then one rounding to BF16, or one
-//! FP32 addition to D. A row's bits depend on that row, on B and on the level alone.
+//! `acc = fma(sum, a_factor * b_factor, acc)`, from `acc = 0`; then, if rows are weighted, `acc = weight * acc`; then one
+//! rounding to BF16, or one FP32 addition to D. A row's bits depend on that row, on B and on the level alone.
 //!
 //! | level | FP8: sum over the block | BF16: sum over the block |
 //! | --- | --- | --- |
@@ -114,18 +114,19 @@ pub(crate) fn gemm_nt<M: GemmOperand>(
 ) {
     assert!(d_row_stride >= n || m <= 1, "rows of d overlap");
     let d = SharedOut::new(d, d_row_stride);
-    M::multiply_products(level, 1, |_| Product { a, b, d, m, n, k });
+    M::multiply_products(level, 1, |_| Product { a, b, d, row_weights: None, m, n, k });
 }
 
 /// Multiplies every segment of rows of A `[m, k]` with its group's `b(group)` `[n, k]`; rows of
 /// padding become zeros, also where products are added.
 ///
-/// `segments` cover the rows of D at most once; `extents.m` is the number of rows of A and D.
+/// `segments` cover the rows of D at most once; `extents.m` is the number of rows of A and D, and of weights, if there
+/// are any.
 pub(crate) fn m_grouped_gemm_nt_contiguous<M: GemmOperand>(
     level: SimdLevel,
     a: M,
     b: impl Fn(usize) -> M + Sync,
-    segments: &[Segment],
+    (segments, row_weights): (&[Segment], Option<&[f32]>),
     (d, d_row_stride): (OutMat<'_>, usize),
     Extents { m, n, k }: Extents,
 ) {
@@ -138,8 +139,11 @@ pub(crate) fn m_grouped_gemm_nt_contiguous<M: GemmOperand>(
         let a = a.starting_at_row(rows.start);
         let d = d.starting_at(rows.start * d_row_stride);
         match *group {
-            Some(group) => Product { a, b: b(group), d, m: rows.len(), n, k },
-            None => Product { a, b: a, d, m: 0, n: 0, k },
+            Some(group) => {
+                let row_weights = row_weights.map(|weights| &weights[rows.clone()]);
+                Product { a, b: b(group), d, row_weights, m: rows.len(), n, k }
+            }
+            None => Product { a, b: a, d, row_weights: None, m: 0, n: 0, k },
         }
     });
     for padding in segments.iter().filter(|segment| segment.group.is_none()) {
@@ -152,12 +156,12 @@ pub(crate) fn m_grouped_gemm_nt_contiguous<M: GemmOperand>(
 }
 
 /// Multiplies the first `masked_m[g]` rows of each `a(g)` `[max_m, k]` with `b(g)` `[n, k]`; other
-/// rows of D are left as they are. Counts are clipped to 0..=max_m.
+/// rows of D are left as they are. Counts are clipped to 0..=max_m; weights, if there are any, are `[num_groups * max_m]`.
 pub(crate) fn m_grouped_gemm_nt_masked<M: GemmOperand>(
     level: SimdLevel,
     a: impl Fn(usize) -> M + Sync,
     b: impl Fn(usize) -> M + Sync,
-    masked_m: &[i32],
+    (masked_m, row_weights): (&[i32], Option<&[f32]>),
     (d, strides): (OutMat<'_>, OutStrides),
     Extents { m: max_m, n, k }: Extents,
 ) {
@@ -167,6 +171,7 @@ pub(crate) fn m_grouped_gemm_nt_masked<M: GemmOperand>(
         a: a(group),
         b: b(group),
         d: d.starting_at(group * strides.group),
+        row_weights: row_weights.map(|weights| &weights[group * max_m..][..max_m]),
         m: usize::try_from(masked_m[group]).unwrap_or(0).min(max_m),
         n,
         k,
@@ -189,6 +194,7 @@ pub(crate) fn k_grouped_gemm_nt_contiguous<M: GemmOperand>(
         a: a(group),
         b: b(group),
         d: d.starting_at(group * strides.group),
+        row_weights: None,
         m,
         n,
         k: ks[group],

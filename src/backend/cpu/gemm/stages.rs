@@ -39,26 +39,27 @@ impl Cpu {
         stream: &CpuStream,
         args: GroupedGemmArgs<'_, Cpu>,
     ) -> Result<()> {
-        let GroupedGemmArgs { operands, rows, mut out } = args;
+        let GroupedGemmArgs { operands, rows, mut out, row_weights } = args;
         let [num_groups, n, _] = operands.b_layout().shape();
         let [m, k] = operands.a_layout().shape();
         let extents = Extents { m, n, k };
         let d_row_stride = out.layout().strides()[0];
         with_segments(|segments| {
             find_segments(stream, rows, num_groups, m, segments);
+            let rows = (&**segments, row_weights.map(|weights| weights.as_span()));
             let d = (out_mat(&mut out), d_row_stride);
             match operands {
                 Operands::Fp8 { a, b } => {
                     let a = a.split_rows(1)?;
                     let b = |group| fp8_matrix(&b, group, RowsPerScale::Block);
                     let a = fp8_matrix(&a, 0, RowsPerScale::One);
-                    super::m_grouped_gemm_nt_contiguous(self.simd, a, b, segments, d, extents);
+                    super::m_grouped_gemm_nt_contiguous(self.simd, a, b, rows, d, extents);
                 }
                 Operands::Bf16 { a, b } => {
                     let a = a.split_rows(1)?;
                     let b = |group| bf16_matrix(&b, group);
                     let a = bf16_matrix(&a, 0);
-                    super::m_grouped_gemm_nt_contiguous(self.simd, a, b, segments, d, extents);
+                    super::m_grouped_gemm_nt_contiguous(self.simd, a, b, rows, d, extents);
                 }
             }
             Ok(())
@@ -70,9 +71,10 @@ impl Cpu {
         stream: &CpuStream,
         args: MaskedGemmArgs<'_, Cpu>,
     ) {
-        let MaskedGemmArgs { operands, rows, mut out } = args;
+        let MaskedGemmArgs { operands, rows, mut out, row_weights } = args;
         let masked_m = rows.masked_m.as_span();
         report_negative_counts(stream, masked_m);
+        let rows = (masked_m, row_weights.map(|weights| weights.as_span()));
         let [_, max_m, k] = operands.a_layout().shape();
         let extents = Extents { m: max_m, n: operands.b_layout().shape()[1], k };
         let strides = out_strides(out.layout());
@@ -81,12 +83,12 @@ impl Cpu {
             Operands::Fp8 { a, b } => {
                 let a = |group| fp8_matrix(&a, group, RowsPerScale::One);
                 let b = |group| fp8_matrix(&b, group, RowsPerScale::Block);
-                super::m_grouped_gemm_nt_masked(self.simd, a, b, masked_m, d, extents);
+                super::m_grouped_gemm_nt_masked(self.simd, a, b, rows, d, extents);
             }
             Operands::Bf16 { a, b } => {
                 let a = |group| bf16_matrix(&a, group);
                 let b = |group| bf16_matrix(&b, group);
-                super::m_grouped_gemm_nt_masked(self.simd, a, b, masked_m, d, extents);
+                super::m_grouped_gemm_nt_masked(self.simd, a, b, rows, d, extents);
             }
         }
     }

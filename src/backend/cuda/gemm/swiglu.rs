@@ -1,7 +1,7 @@
 //! The experts' first product with its activation: what the kernels of `csrc/kernels/gemm/swiglu_gemm.cuh` are launched
 //! with.
 
-use super::{Product, contiguous_rows, device, masked_rows, options, scaled};
+use super::{Product, contiguous_rows, device, masked_rows, options, scaled, weights_ptr};
 use crate::backend::cuda::abi::GemmSwigluParams;
 use crate::backend::cuda::heuristics::SwigluFusion;
 use crate::backend::cuda::params::quant_out;
@@ -11,7 +11,6 @@ use crate::gemm::{
     GemmKind, GemmOutFormat, GemmShape, GroupedSwigluArgs, MaskedSwigluArgs, SwigluOut,
 };
 use crate::num::ceil_div;
-use crate::tensor::TensorRef;
 
 const CONTIGUOUS: &str = "m_grouped_gemm_swiglu_contiguous";
 const MASKED: &str = "m_grouped_gemm_swiglu_masked";
@@ -58,7 +57,7 @@ fn launch(
     let params = GemmSwigluParams {
         product: params,
         act: quant_out(&mut out.act, out.scale_format),
-        row_weights: out.row_weights.as_ref().map_or(std::ptr::null(), TensorRef::as_ptr),
+        row_weights: weights_ptr(out.row_weights),
         limit: out.limit,
         reserved: [0; 11],
     };

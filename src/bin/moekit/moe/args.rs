@@ -8,7 +8,7 @@ use moekit::backend::SimdLevel;
 use moekit::backend::cuda::Cuda;
 use moekit::comm::WorldOptions;
 use moekit::moe::tokens::{TextSplit, TokenSource};
-use moekit::moe::{Fusion, RecvLayout, Reduce};
+use moekit::moe::{Fusion, RecvLayout, Reduce, Weighting};
 use moekit::{Cpu, Error, Result};
 
 use crate::checkpoint::{DtypeArg, ShapeArgs};
@@ -88,6 +88,10 @@ pub struct MoeArgs {
     /// Whether the experts' first product takes its activation along, in FP8: the same bits
     #[arg(long, value_enum, default_value_t = FusionArg::Off)]
     pub fusion: FusionArg,
+
+    /// Which stage multiplies the experts' outputs by their routing weights
+    #[arg(long, value_enum, default_value_t = WeightingArg::Combine)]
+    pub weighting: WeightingArg,
 
     /// How combine adds the experts' outputs
     #[arg(long, value_enum, default_value_t = ReduceArg::Slot)]
@@ -169,6 +173,15 @@ pub enum FusionArg {
     On,
 }
 
+/// Which stage multiplies by the routing weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WeightingArg {
+    /// Combine
+    Combine,
+    /// The second product, before it rounds: errors of the same size, other bits
+    Down,
+}
+
 /// Processor instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum SimdArg {
@@ -236,6 +249,14 @@ impl MoeArgs {
             FusionArg::Off => Fusion::Off,
             FusionArg::WherePays => Fusion::WherePays,
             FusionArg::On => Fusion::On,
+        }
+    }
+
+    /// Which stage multiplies by the routing weights.
+    pub fn weighting(&self) -> Weighting {
+        match self.weighting {
+            WeightingArg::Combine => Weighting::Combine,
+            WeightingArg::Down => Weighting::Down,
         }
     }
 

@@ -165,6 +165,7 @@ impl<'a, B: Backend> Run<'a, B> {
             reduce: args.reduce(),
             scale_format: model.checkpoint.config().scale_format(),
             fusion: args.fusion(),
+            weighting: args.weighting(),
         };
         let (share, rest) = (args.num_tokens / num_ranks, args.num_tokens % num_ranks);
         let num_tokens = share + usize::from(rank_idx < rest);

@@ -1,9 +1,9 @@
 //! The f64 reference, token by token.
 
-use moekit::moe::WireFormat;
 use moekit::moe::gate::Scoring;
 use moekit::moe::quant::ScaleFormat;
 use moekit::moe::weights::{ExpertMatrices, ExpertWeights, MoeWeights};
+use moekit::moe::{Weighting, WireFormat};
 use moekit::num::bf16;
 use moekit::{Backend, Cpu, Result};
 use moekit_testkit::matrix::Matrix;
@@ -144,6 +144,7 @@ impl Reference<'_> {
                     },
                     gate_up_in_bf16: true,
                     shared_in_bf16: true,
+                    weighs_rows: self.args.weighting() == Weighting::Down,
                 };
                 let emulated = emulated(&layer, &tokens, &rounding).into_iter();
                 let emulated = emulated.map(|y| f64::from(tk_bf16::widen(y))).collect();

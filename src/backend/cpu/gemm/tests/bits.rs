@@ -162,7 +162,7 @@ fn a_processor_without_fp16_instructions_computes_the_same_bits() {
         let (a, b) = (nasty_operand(41, [m, k], 1), nasty_operand(42, [n, k], 128));
         let mut d = vec![f32::NAN; m * n];
         let out = SharedOut::new(OutMat::F32(&mut d), n);
-        let product = |_| Product { a: fp8(&a), b: fp8(&b), d: out, m, n, k };
+        let product = |_| Product { a: fp8(&a), b: fp8(&b), d: out, row_weights: None, m, n, k };
         multiply_all(int16::Avx512Int16::without_fp16(), 1, product);
         let want = dense(SimdLevel::Avx512, fp8(&a), fp8(&b), extents);
         assert_same_bits(&format!("{m} rows"), &d, &want);

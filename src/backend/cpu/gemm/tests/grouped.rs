@@ -30,7 +30,7 @@ fn check_contiguous(grouped_layout: &[i32]) {
             level,
             fp8(&a),
             |group| fp8(&b[group]),
-            &segments,
+            (&segments, None),
             (OutMat::F32(&mut d), N),
             Extents { m, n: N, k: K },
         );
@@ -73,10 +73,24 @@ fn padding_becomes_zeros_also_where_products_are_added_and_in_bf16() {
     for level in levels() {
         let mut sums = vec![1.0f32; 3 * N];
         let out = (OutMat::AddF32(&mut sums), N);
-        m_grouped_gemm_nt_contiguous(level, fp8(&a), |g| fp8(&b[g]), &segments, out, extents);
+        m_grouped_gemm_nt_contiguous(
+            level,
+            fp8(&a),
+            |g| fp8(&b[g]),
+            (&segments, None),
+            out,
+            extents,
+        );
         let mut rounded = vec![bf16::NAN; 3 * N];
         let out = (OutMat::Bf16(&mut rounded), N);
-        m_grouped_gemm_nt_contiguous(level, fp8(&a), |g| fp8(&b[g]), &segments, out, extents);
+        m_grouped_gemm_nt_contiguous(
+            level,
+            fp8(&a),
+            |g| fp8(&b[g]),
+            (&segments, None),
+            out,
+            extents,
+        );
         for (col, product) in one_row(level, &a, 0, &b[1]).into_iter().enumerate() {
             assert_eq!(sums[col], 1.0 + product, "{level} column {col}");
             assert_eq!(rounded[col], bf16::from_f32(product), "{level} column {col}");
@@ -97,7 +111,7 @@ fn masked_rows_are_multiplied_and_the_others_left_alone() {
                 level,
                 |group| fp8(&a).starting_at_row(group * max_m),
                 |group| fp8(&b[group]),
-                &masked_m,
+                (&masked_m, None),
                 (OutMat::F32(&mut d), OutStrides { row: N, group: max_m * N }),
                 Extents { m: max_m, n: N, k: K },
             );
@@ -161,7 +175,7 @@ fn bf16_groups_take_their_weights_too() {
             level,
             bf16_mat(&a, k),
             |group| bf16_mat(&b[group], k),
-            &segments,
+            (&segments, None),
             (OutMat::F32(&mut d), N),
             Extents { m, n: N, k },
         );
