@@ -37,7 +37,8 @@ struct GemmParams {
     TensorMap a;                         // E4M3 or BF16 [num_a_groups, m, k]
     TensorMap b;                         // E4M3 or BF16 [num_groups, n, k]
     TensorMap d;                         // BF16 [num_a_groups, m, n]; used if `stores_by_tma`
-    TensorMap a_scale_map, b_scale_map;  // as below, inner extent first as the order says; used if both have one
+    TensorMap a_scale_map, b_scale_map;  // as below, inner extent first as the order says; used if both have one; of
+                                         // gated weights [num_groups, n / 128, 2, ceil_div(k, 128)]
     ScalesIn a_scales;                   // E4M3 only: [num_a_groups, m, ceil_div(k, 128)]
     ScalesIn b_scales;                   // E4M3 only: [num_groups, ceil_div(n, 128), ceil_div(k, 128)]
     StackOut out;                        // BF16 or FP32 [num_a_groups, m, n]

@@ -24,12 +24,15 @@ struct GemmTile {
     // Extents of the product that the tensor core sees.
     MK_HOST_DEVICE constexpr uint32_t side_m() const { return swaps_operands ? block_n : block_m; }
     MK_HOST_DEVICE constexpr uint32_t side_n() const { return swaps_operands ? block_m : block_n; }
-    // 64-row slices that each math warpgroup multiplies.
-    MK_HOST_DEVICE constexpr uint32_t num_slices() const { return side_m() / (64 * num_math_warpgroups); }
     // Columns of the result: of a gated block, two of the product make one.
     MK_HOST_DEVICE constexpr uint32_t out_n() const { return is_gated ? block_n / 2 : block_n; }
     // Whether CTAs of a cluster can share the block's K: with few rows, which do not fill a device.
     MK_HOST_DEVICE constexpr bool splits_k() const { return swaps_operands and not is_gated; }
+    // 64-row slices that each math warpgroup multiplies: its part of the product's M side, or, of a gated block, all of
+    // one half of the weights and the tokens.
+    MK_HOST_DEVICE constexpr uint32_t num_slices() const {
+        return is_gated ? (swaps_operands ? out_n() : block_m) / 64 : side_m() / (64 * num_math_warpgroups);
+    }
     // Only E4M3 has scales.
     MK_HOST_DEVICE constexpr bool has_scales() const { return format == GemmFormat::kE4m3; }
     // Values of K in a stage.

@@ -4,8 +4,10 @@
 #pragma once
 
 #include "epilogue/swiglu_rows.cuh"
-#include "kernels/gemm/math.cuh"
-#include "mma/fp8.cuh"
+#include "kernels/gemm/fp8_math.cuh"
+#include "kernels/gemm/fp8_swapped_math.cuh"
+
+#include <type_traits>
 
 namespace moekit::kernels {
 
@@ -17,59 +19,26 @@ struct GatedTileChecks {
     static_assert(kTile.out_n() == 128, "one scale of B for each half");
 };
 
-// Scales of one stage that a thread of the products needs.
-template <layout::GemmTile kTile>
-struct GatedScales {
-    // Of the thread's two rows in each slice, or of its two columns in each eight.
-    static constexpr uint32_t kNumPairs = kTile.swaps_operands ? kTile.block_m / 8 : kTile.block_m / 64;
-    float2 a[kNumPairs];
-    float b[1];
-
-    // As copies leave them.
-    MK_DEVICE GatedScales(const ScaleRing<kTile>& ring, uint32_t half, uint32_t warp_in_group) {
-        using Smem = layout::GemmSmem<kTile>;
-        const uint32_t of_a = ring.data() + 4 * kTile.block_m * ring.block;
-        const uint32_t of_b = ring.data() + Smem::kAScaleBytes + 4 * Smem::kNumBScaleRows * ring.block;
-        const auto* scales = static_cast<const float*>(__cvta_shared_to_generic(of_a));
-        const uint32_t lane = common::lane_idx();
-#pragma unroll
-        for (uint32_t i = 0; i < kNumPairs; ++i) {
-            const uint32_t first =
-                kTile.swaps_operands ? 8 * i + 2 * (lane % 4) : 64 * i + 16 * warp_in_group + lane / 4;
-            a[i] = {scales[first], scales[first + (kTile.swaps_operands ? 1 : 8)]};
-        }
-        b[0] = static_cast<const float*>(__cvta_shared_to_generic(of_b))[half];
-    }
-};
-
 template <layout::GemmTile kTile>
 struct Fp8GatedMath : GatedTileChecks<kTile> {
     using Smem = layout::GemmSmem<kTile>;
     using Tile = epilogue::GatedTile<kTile>;
-    static constexpr uint32_t kSlices = (kTile.swaps_operands ? kTile.out_n() : kTile.block_m) / 64;
+    using Reader = std::conditional_t<kTile.swaps_operands, Fp8SwappedScaleReader<kTile>, Fp8ScaleReader<kTile>>;
+    static constexpr uint32_t kSlices = kTile.num_slices();
     static constexpr uint32_t kN = kTile.swaps_operands ? kTile.block_m : kTile.out_n();
 
     MathWarp<kTile> at;
 
+    // Descriptors of the tensor core's M and N side in the ring's stage.
+    MK_DEVICE uint32_t m_descriptor(const GemmRing<kTile>& ring, uint32_t slice) const {
+        return side_descriptor(ring, not kTile.swaps_operands, slice * 64 * layout::kBlockKBytes);
+    }
+    MK_DEVICE uint32_t n_descriptor(const GemmRing<kTile>& ring) const {
+        return side_descriptor(ring, kTile.swaps_operands, 0);
+    }
+
     MK_DEVICE void multiply(GemmRing<kTile>& ring, ScaleRing<kTile>& of_scales, float (&accum)[kSlices][kN / 2]) const {
-        for (uint32_t k = 0; k < at.p.k; k += common::kGranK, ring.advance(), of_scales.advance()) {
-            ring.wait_full();
-            const GatedScales<kTile> scales(of_scales, at.group_idx, at.warp_in_group);
-            const uint32_t a = ring.data() + Smem::kA, b = ring.data() + Smem::kB + at.group_idx * (Smem::kBBytes / 2);
-#pragma unroll
-            for (uint32_t slice = 0; slice < kSlices; ++slice) {
-                const uint32_t first = slice * 64 * layout::kBlockKBytes;
-                float sum[kN / 2];
-                mma::start_block<kN>(sum, mma::k_major_descriptor(kTile.swaps_operands ? b + first : a + first),
-                                     mma::k_major_descriptor(kTile.swaps_operands ? a : b));
-                ptx::wgmma_wait_group<0>();
-                ptx::wgmma_pin(sum);
-                // NOTE: the scales are in registers by now: the stage may be filled again.
-                if (slice + 1 == kSlices)
-                    at.release(ring.stage);
-                promote(accum[slice], sum, scales, slice);
-            }
-        }
+        multiply_in_turn(*this, reader(), ring, of_scales, accum);
     }
 
     // Leaves this warpgroup's half in shared memory.
@@ -86,12 +55,17 @@ struct Fp8GatedMath : GatedTileChecks<kTile> {
     }
 
 private:
-    static MK_DEVICE void promote(float (&accum)[kN / 2], const float (&sum)[kN / 2], const GatedScales<kTile>& scales,
-                                  uint32_t slice) {
+    // Of the tokens, or of this warpgroup's weights.
+    MK_DEVICE uint32_t side_descriptor(const GemmRing<kTile>& ring, bool is_a, uint32_t first) const {
+        const uint32_t side = is_a ? Smem::kA : Smem::kB + at.group_idx * (Smem::kBBytes / 2);
+        return mma::k_major_descriptor(ring.first_data() + side + first) + mma::descriptor_step(ring);
+    }
+
+    MK_DEVICE Reader reader() const {
         if constexpr (kTile.swaps_operands)
-            mma::promote_swapped<kN>(accum, sum, scales.a, scales.b[0]);
+            return Reader(at.p, at.group_idx);
         else
-            mma::promote(accum, sum, {scales.a[slice].x, scales.a[slice].y}, scales.b);
+            return Reader(at.p, at.group_idx, 16 * at.warp_in_group + common::lane_idx() / 4);
     }
 };
 

@@ -7,18 +7,20 @@
 
 namespace moekit::kernels {
 
-// Scales of one block of K that a thread of the products needs. Of B: those of the block, or of the thread's two
-// columns in each eight.
+// Scales of one block of K that a thread of the products needs. Of B: those of the block, of its half, or of the
+// thread's two columns in each eight.
 template <layout::GemmTile kTile>
 struct Fp8Scales {
     using Smem = layout::GemmSmem<kTile>;
-    static constexpr uint32_t kNumB = kTile.scales_each_column ? kTile.block_n / 4 : Smem::kNumBScales;
+    static constexpr uint32_t kNumB = kTile.scales_each_column ? kTile.block_n / 4
+                                      : kTile.is_gated         ? 1
+                                                               : Smem::kNumBScales;
     float a[kTile.num_slices()][2];
     float b[kNumB];
 
     // Slice `slice` of sums, added to what they belong to.
-    MK_DEVICE void promote(uint32_t slice, const float (&sum)[kTile.block_n / 2],
-                           float (&accum)[kTile.block_n / 2]) const {
+    MK_DEVICE void promote(uint32_t slice, const float (&sum)[kTile.out_n() / 2],
+                           float (&accum)[kTile.out_n() / 2]) const {
         mma::promote(accum, sum, a[slice], b);
     }
 };
@@ -30,13 +32,20 @@ struct Fp8ScaleReader {
     using Scales = Fp8Scales<kTile>;
     ScaleSteps a_steps, b_steps;
     uint32_t row;     // the thread's first
-    uint32_t column;  // the block's first within 128, or the thread's
+    uint32_t column;  // the block's first within 128, or the thread's; of a gated block, which half
 
     MK_DEVICE Fp8ScaleReader(const abi::GemmParams& p, const sched::Block& block, uint32_t first_row)
-        : a_steps(p.a_scale_order, kTile.block_m),
-          b_steps(p.b_scale_order, Smem::kNumBScaleRows),
+        : a_steps(scale_steps<kTile>(p.a_scale_order, kTile.block_m)),
+          b_steps(scale_steps<kTile>(p.b_scale_order, Smem::kNumBScaleRows)),
           row(first_row),
           column(kTile.scales_each_column ? 2 * (common::lane_idx() % 4) : block.column % 128) {}
+
+    // Of a gated block.
+    MK_DEVICE Fp8ScaleReader(const abi::GemmParams& p, uint32_t half, uint32_t first_row)
+        : a_steps(scale_steps<kTile>(p.a_scale_order, kTile.block_m)),
+          b_steps(scale_steps<kTile>(p.b_scale_order, Smem::kNumBScaleRows)),
+          row(first_row),
+          column(half) {}
 
     MK_DEVICE void read(const ScaleRing<kTile>& ring, Scales& scales) const {
         const uint32_t of_a = ring.data() + a_steps.block * ring.block + a_steps.row * row;
@@ -64,6 +73,8 @@ private:
     MK_DEVICE uint32_t b_row(uint32_t i) const {
         if constexpr (kTile.scales_each_column)
             return i / 2 * 8 + column + i % 2;
+        else if constexpr (kTile.is_gated)
+            return column;
         else
             return kTile.block_n > 128 ? (column + i * Smem::kScaleColumns) / 128 : 0;
     }

@@ -24,12 +24,14 @@ struct Fp8SwappedScaleReader {
     using Smem = layout::GemmSmem<kTile>;
     using Scales = Fp8SwappedScales<kTile>;
     ScaleSteps a_steps;
-    uint32_t b_block_step;
+    ScaleSteps b_steps;
+    uint32_t half;   // of a gated block, whose scale of B it is
     uint32_t first;  // of the thread's tokens' scales in a block
 
-    MK_DEVICE explicit Fp8SwappedScaleReader(const abi::GemmParams& p)
-        : a_steps(p.a_scale_order, kTile.block_m),
-          b_block_step(ScaleSteps(p.b_scale_order, Smem::kNumBScaleRows).block),
+    MK_DEVICE explicit Fp8SwappedScaleReader(const abi::GemmParams& p, uint32_t which_half = 0)
+        : a_steps(scale_steps<kTile>(p.a_scale_order, kTile.block_m)),
+          b_steps(scale_steps<kTile>(p.b_scale_order, Smem::kNumBScaleRows)),
+          half(which_half),
           first(2 * (common::lane_idx() % 4) * a_steps.row) {}
 
     MK_DEVICE void read(const ScaleRing<kTile>& ring, Scales& scales) const {
@@ -42,7 +44,7 @@ struct Fp8SwappedScaleReader {
             else
                 scales.a[j] = *static_cast<const float2*>(__cvta_shared_to_generic(of_a + 4 * 8 * j));
         }
-        scales.b = load_shared(ring.data() + Smem::kAScaleBytes + b_block_step * ring.block);
+        scales.b = load_shared(ring.data() + Smem::kAScaleBytes + b_steps.block * ring.block + b_steps.row * half);
     }
 };
 

@@ -28,7 +28,8 @@ MK_DEVICE bool loads_scales_by_tma(const abi::GemmParams& p) {
 }
 
 // Where one operand's scales lie in a slot, of `num_rows` rows: bytes from a scale to that of the next row and of the
-// next block. Copies put them as rows that lie side by side.
+// next block. Copies put them as rows that lie side by side, and of gated blocks, whose readers know one order alone,
+// as blocks.
 struct ScaleSteps {
     bool by_block;
     uint32_t row, block;
@@ -40,6 +41,11 @@ struct ScaleSteps {
     }
 };
 
+template <layout::GemmTile kTile>
+MK_DEVICE ScaleSteps scale_steps(abi::ScaleOrder order, uint32_t num_rows) {
+    return ScaleSteps(kTile.is_gated ? abi::ScaleOrder::kBlocks : order, num_rows);
+}
+
 // Loads a slot's scales of one operand from `row` and block `k_block` on. One thread calls.
 MK_DEVICE void load_scale_box(const abi::TensorMap& map, abi::ScaleOrder order, uint32_t destination, uint64_t* barrier,
                               uint32_t k_block, uint32_t row, uint32_t group) {
@@ -50,15 +56,26 @@ MK_DEVICE void load_scale_box(const abi::TensorMap& map, abi::ScaleOrder order, 
     cp_async_bulk_tensor(space_cluster, space_global, __cvta_shared_to_generic(destination), &map, at, barrier);
 }
 
+// As above, the gate's and the up-projection's, which lie apart: a dimension of its own. Blocks of K lie side by side.
+MK_DEVICE void load_gated_scale_box(const abi::TensorMap& map, uint32_t destination, uint64_t* barrier,
+                                    uint32_t k_block, uint32_t row, uint32_t group) {
+    using namespace cuda::ptx;
+    const int32_t at[4] = {static_cast<int32_t>(k_block), 0, static_cast<int32_t>(row), static_cast<int32_t>(group)};
+    cp_async_bulk_tensor(space_cluster, space_global, __cvta_shared_to_generic(destination), &map, at, barrier);
+}
+
 // Loads a slot's scales of both. One thread calls.
 template <layout::GemmTile kTile>
 MK_DEVICE void load_scale_slot(const abi::GemmParams& p, const sched::Block& block, uint32_t k, uint32_t slot_smem,
                                uint64_t* barrier) {
     using Smem = layout::GemmSmem<kTile>;
-    const uint32_t k_block = k / common::kGranK;
+    const uint32_t k_block = k / common::kGranK, of_b = slot_smem + Smem::kAScaleBytes;
     load_scale_box(p.a_scale_map, p.a_scale_order, slot_smem, barrier, k_block, block.row, block.a_group);
-    load_scale_box(p.b_scale_map, p.b_scale_order, slot_smem + Smem::kAScaleBytes, barrier, k_block,
-                   kTile.scales_each_column ? block.column : block.column / 128, block.group);
+    if constexpr (kTile.is_gated)
+        load_gated_scale_box(p.b_scale_map, of_b, barrier, k_block, block.column / 128, block.group);
+    else
+        load_scale_box(p.b_scale_map, p.b_scale_order, of_b, barrier, k_block,
+                       kTile.scales_each_column ? block.column : block.column / 128, block.group);
 }
 
 // One lane's part of one operand's scales in a block: kLen of them, one a row.
@@ -81,13 +98,13 @@ struct ScaleSource {
     }
 
     // Copies those of a block of K, and goes to the next block.
-    MK_DEVICE void copy_to(uint32_t smem) {
+    MK_DEVICE void copy_to(uint32_t smem, uint32_t row_step) {
         const uint32_t lane = common::lane_idx();
 #pragma unroll
         for (uint32_t i = 0; i < kPerLane; ++i) {
             const bool is_valid = i < num;
             if (kLen % 32 == 0 or lane + 32 * i < kLen)
-                ptx::cp_async_ca_b32(smem + 4 * (lane + 32 * i), is_valid ? data + i * step : data, is_valid);
+                ptx::cp_async_ca_b32(smem + row_step * (lane + 32 * i), is_valid ? data + i * step : data, is_valid);
         }
         data += block_stride;
     }
@@ -116,6 +133,8 @@ MK_DEVICE void copy_scales(const abi::GemmParams& p, uint32_t smem) {
     ScaleRing<kTile> scales = scale_ring<kTile>(p, smem);
     const KPart part = k_part<kTile>(p);
     const uint32_t first_block = part.begin / common::kGranK;
+    const ScaleSteps of_a = scale_steps<kTile>(abi::ScaleOrder::kAny, kTile.block_m);
+    const ScaleSteps of_b = scale_steps<kTile>(abi::ScaleOrder::kAny, Smem::kNumBScaleRows);
     sched::for_each_block<Scheduler>(p, [&](const sched::Block& block) {
         if (not block.multiplies)
             return;
@@ -123,8 +142,8 @@ MK_DEVICE void copy_scales(const abi::GemmParams& p, uint32_t smem) {
         auto b = b_scale_source<kTile>(p, block, first_block);
         for (uint32_t k = part.begin; k < part.end; k += common::kGranK, ring.advance(), scales.advance()) {
             ring.wait_empty();
-            a.copy_to(scales.data() + scales.block * 4 * kTile.block_m);
-            b.copy_to(scales.data() + Smem::kAScaleBytes + scales.block * 4 * Smem::kNumBScaleRows);
+            a.copy_to(scales.data() + scales.block * of_a.block, of_a.row);
+            b.copy_to(scales.data() + Smem::kAScaleBytes + scales.block * of_b.block, of_b.row);
             ptx::cp_async_mbarrier_arrive_noinc(ring.full());
         }
     });

@@ -126,7 +126,8 @@ MK_DEVICE void activate_blocks(const abi::GemmSwigluParams& p, uint32_t smem, ui
 template <layout::GemmTile kTile, typename Scheduler>
 MK_DEVICE void swiglu_gemm(const abi::GemmSwigluParams& params) {
     extern __shared__ __align__(1024) uint8_t smem_bytes[];
-    const uint32_t smem = ptx::shared_address(smem_bytes);
+    // NOTE: through a shuffle, so that the compiler keeps the address and does not compute it again in every loop.
+    const uint32_t smem = __shfl_sync(common::kFullWarp, ptx::shared_address(smem_bytes), 0);
     const abi::GemmParams& p = params.product;
 
     const uint32_t warp = __shfl_sync(common::kFullWarp, threadIdx.x / 32, 0);
@@ -143,9 +144,9 @@ MK_DEVICE void swiglu_gemm(const abi::GemmSwigluParams& params) {
             cuda::ptx::setmaxnreg_dec(cuda::ptx::n32_t<56>{});
         if (warp == 0)
             load_tiles<kTile, Scheduler>(p, smem);
-        else if (warp == 1)
+        else if (warp == 1 and not loads_scales_by_tma(p))
             copy_scales<kTile, Scheduler, GemmRing<kTile>>(p, smem);
-        else
+        else if (warp >= 2)
             activate_blocks<kTile, Scheduler>(params, smem, warp - 2);
     } else {
         if constexpr (kShiftsRegisters<kTile>)

@@ -325,9 +325,9 @@ pub struct GemmParams {
     pub b: TensorMap,
     #[doc = " BF16 [num_a_groups, m, n]; used if `stores_by_tma`"]
     pub d: TensorMap,
-    #[doc = " as below, inner extent first as the order says; used if both have one"]
+    #[doc = " as below, inner extent first as the order says; used if both have one; of\n gated weights [num_groups, n / 128, 2, ceil_div(k, 128)]"]
     pub a_scale_map: TensorMap,
-    #[doc = " as below, inner extent first as the order says; used if both have one"]
+    #[doc = " as below, inner extent first as the order says; used if both have one; of\n gated weights [num_groups, n / 128, 2, ceil_div(k, 128)]"]
     pub b_scale_map: TensorMap,
     #[doc = " E4M3 only: [num_a_groups, m, ceil_div(k, 128)]"]
     pub a_scales: ScalesIn,
@@ -403,7 +403,7 @@ const _: () = {
 #[repr(align(64))]
 #[derive(Debug, Copy, Clone)]
 pub struct GemmSwigluParams {
-    #[doc = " B has 2 * n rows in each group: gate, then up; `d`, `out` and `row_weights` are not used, `kind` is kBf16"]
+    #[doc = " B has 2 * n rows in each group: gate, then up; `d`, `out` and `row_weights` are not used,\n `kind` is kBf16"]
     pub product: GemmParams,
     #[doc = " [num_a_groups, m, n], n % 128 == 0"]
     pub act: QuantOut,

@@ -4,7 +4,7 @@ mod choices;
 mod operands;
 mod swiglu;
 
-use super::abi::{ClusterShares, GemmOut, GemmParams, RowsKind, RowsParams, StackOut};
+use super::abi::{ClusterShares, GemmOut, GemmParams, RowsKind, RowsParams, ScaleOrder, StackOut};
 use super::driver::Launch;
 use super::heuristics::{
     ChooseOptions, Cluster, GemmConfig, GemmTile, MAX_STAGES, SPLITS, Smem, choose, splits_k,
@@ -335,8 +335,15 @@ impl Product<'_> {
         to_u32(self.op, "d", num_clusters.clamp(1, most) * cluster_len)
     }
 
-    /// Scales as TMA loads them, if it can load both operands'.
-    fn scale_maps(&self, tile: &GemmTile) -> Result<[ScaleMap; 2]> {
+    /// Scales as TMA loads them, if it can load both operands'. A gated tile's kernel knows them side by side along K alone.
+    fn scale_maps(&self, tile: &GemmTile, is_gated: bool) -> Result<[ScaleMap; 2]> {
+        if is_gated {
+            let a = self.a.scale_map(tile.block_m)?.filter(|it| it.order == ScaleOrder::Blocks);
+            return Ok(match (a, self.b.halves_scale_map()?) {
+                (Some(a), Some(b)) => [a, b],
+                _ => [ScaleMap::NONE; 2],
+            });
+        }
         let b_rows = match self.kind {
             GemmKind::KGrouped => tile.block_n,
             _ => tile.num_b_scale_rows(),
@@ -370,10 +377,7 @@ impl Product<'_> {
         };
         // Gate and up lie apart.
         let num_b_boxes = if out.is_some() { 1 } else { 2 };
-        let [a_scales, b_scales] = match out {
-            Some(_) => self.scale_maps(&tile)?,
-            None => [ScaleMap::NONE; 2],
-        };
+        let [a_scales, b_scales] = self.scale_maps(&tile, out.is_none())?;
         Ok(GemmParams {
             a: self.a.map(op, a_rows)?,
             b: self.b.map(op, b_rows / num_b_boxes)?,

@@ -127,6 +127,32 @@ impl Operand<'_> {
         let boxes = ([box_rows, box_columns], Swizzle::None);
         Ok(Some(ScaleMap { map: map(address, layout, Dtype::F32, strides, boxes)?, order }))
     }
+
+    /// Scales of weights whose first half of rows is the gate's and whose second the up-projection's, as TMA loads them:
+    /// [`SCALE_BLOCKS`] blocks of K of a row of each. None where it cannot, as above.
+    pub fn halves_scale_map(&self) -> Result<Option<ScaleMap>> {
+        let Some(scales) = self.scales else { return Ok(None) };
+        let ([num_groups, num_rows, num_blocks], [_, _, block]) =
+            (scales.layout().shape(), scales.layout().strides());
+        let [row, group] = strides_bytes(scales.layout(), size_of::<f32>());
+        let address = scales.as_ptr().cast::<u8>();
+        let is_aligned =
+            [address as usize, row, group].iter().all(|it| it.is_multiple_of(VECTOR_BYTES));
+        let width = num_rows / 2;
+        if block != 1 || !is_aligned || num_blocks % SCALE_BLOCKS != 0 || width == 0 {
+            return Ok(None);
+        }
+        let desc = TensorMapDesc {
+            dtype: Dtype::F32,
+            address,
+            shape: &[num_blocks.max(1), 2, width, num_groups.max(1)],
+            strides_bytes: &[width * row, row, group],
+            box_shape: &[SCALE_BLOCKS, 2, 1, 1],
+            swizzle: Swizzle::None,
+        };
+        let map = abi::TensorMap { words: TensorMap::tiled(&desc)?.words() };
+        Ok(Some(ScaleMap { map, order: ScaleOrder::Blocks }))
+    }
 }
 
 /// D, where products go.
