@@ -302,6 +302,19 @@ impl Exec<'_, '_> {
         bytes: u64,
         lanes: u32,
     ) -> Result<(), Conflict> {
+        let done = self.apply_each(mark, (checks, writes), [place], bytes, lanes);
+        done.map_err(|(_, conflict)| conflict)
+    }
+
+    /// The same at several places.
+    pub(super) fn apply_each(
+        &mut self,
+        mark: Mark,
+        (checks, writes): (Checks, bool),
+        places: impl IntoIterator<Item = Where>,
+        bytes: u64,
+        lanes: u32,
+    ) -> Result<(), (Where, Conflict)> {
         let (Some(grid), Some(check)) = (&mut self.grid.check, &mut self.cluster.check) else {
             return Ok(());
         };
@@ -316,10 +329,13 @@ impl Exec<'_, '_> {
             stripes: None,
             in_order: (0, 0, 0),
         };
-        match place {
-            Where::Shared(at) => access.apply(&mut check.shadow, at.into(), bytes),
-            Where::Global(at) => access.apply(&mut grid.shadow, at, bytes),
-        }
+        places.into_iter().try_for_each(|place| {
+            let done = match place {
+                Where::Shared(at) => access.apply(&mut check.shadow, at.into(), bytes),
+                Where::Global(at) => access.apply(&mut grid.shadow, at, bytes),
+            };
+            done.map_err(|conflict| (place, conflict))
+        })
     }
 
     /// What a strong access passes on or takes over.

@@ -251,18 +251,24 @@ impl Exec<'_, '_> {
         part: usize,
     ) -> Result<(), Trap> {
         self.log_product();
-        if self.cluster.check.is_none() {
+        let (agent, clock) = (self.products(), self.warp.flight.num_committed + 1);
+        let (Some(mark), Some(grid)) = (self.mark(0, Nature::Async), &self.grid.check) else {
+            return Ok(());
+        };
+        let checks = grid.checks;
+        let Some(check) = &mut self.cluster.check else { return Ok(()) };
+        if checks == Checks::INITIALISED {
             return Ok(());
         }
-        let agent = self.products();
-        let clock = self.warp.flight.num_committed + 1;
-        let issue = Issue { agent, clock, lane: 0, nature: Nature::Async };
+        let mark = Mark { slot: check.slot(agent), clock, ..mark };
         let rank = (self.warp.cta as u32) << 24;
         let cta = &mut self.cluster.ctas[self.warp.cta];
         let product = cta.warpgroups[group].product(number);
         let chunks = product.map(|product| product.chunks_of(part)).unwrap_or_default();
-        chunks.iter().try_for_each(|chunk| {
-            self.observe_range(Where::Shared(rank | chunk), CHUNK as u64, issue, false, "wgmma")
+        let places = chunks.iter().map(|chunk| Where::Shared(rank | chunk));
+        let bytes = CHUNK as u64;
+        self.apply_each(mark, (checks, false), places, bytes, 1).map_err(|(place, conflict)| {
+            self.conflict(&conflict, "wgmma's shared read".to_owned(), place, bytes, 0)
         })
     }
 
