@@ -24,9 +24,9 @@ static_assert(sizeof(ScalesIn) == 32);
 
 enum class GemmOut : uint32_t { kBf16 = 0, kF32 = 1, kF32Accumulate = 2 };
 
-// The operand that a cluster of two CTAs loads once for both: B if their blocks lie one below the other, A if side by
-// side.
-enum class ClusterShares : uint32_t { kNothing = 0, kA = 1, kB = 2 };
+// What the CTAs of a cluster share: an operand that two load once for both, B if their blocks lie one below the other,
+// A if side by side; or the block of D itself, of which each of two, four or eight sums a part of K.
+enum class ClusterShares : uint32_t { kNothing = 0, kA = 1, kB = 2, kD = 3 };
 
 // Which scales lie side by side, so that TMA can load them: none, those of neighbouring rows in a block of K, or those
 // of neighbouring blocks in a row.

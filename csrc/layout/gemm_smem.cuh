@@ -31,6 +31,8 @@ struct GemmTile {
     MK_HOST_DEVICE constexpr uint32_t num_slices() const {
         return is_gated ? (swaps_operands ? out_n() : block_m) / 64 : side_m() / (64 * num_math_warpgroups);
     }
+    // Whether CTAs of a cluster can share the block's K: with few rows, which do not fill a device.
+    MK_HOST_DEVICE constexpr bool splits_k() const { return swaps_operands and not is_gated; }
     // Only E4M3 has scales.
     MK_HOST_DEVICE constexpr bool has_scales() const { return format == GemmFormat::kE4m3; }
     // Values of K in a stage.
@@ -50,8 +52,8 @@ constexpr uint32_t greatest_common_divisor(uint32_t a, uint32_t b) {
 constexpr uint32_t kScaleBlocks = 4;
 
 // Byte offsets from the start of shared memory, which is aligned to 1024: barriers; the stages; D on its way out, if it
-// is BF16; then a ring of scales. NOTE: what a stage needs of tiles lies together, at offsets known to the compiler, so
-// that one product finds all of it.
+// is BF16; then a ring of scales; then sums of a cluster's CTAs, if these share K. NOTE: what a stage needs of tiles
+// lies together, at offsets known to the compiler, so that one product finds all of it.
 template <GemmTile kTile>
 struct GemmSmem {
     // Columns of a block that surely share a scale of B, wherever the block starts.
@@ -90,6 +92,15 @@ struct GemmSmem {
     }
     MK_HOST_DEVICE static constexpr uint32_t total(uint32_t num_stages, bool has_d) {
         return scales(num_stages, has_d) + num_scale_slots(num_stages) * kScaleSlotBytes;
+    }
+
+    // Sums of some rows of the block, in whole eights, from each of `split_k` CTAs, which share them.
+    MK_HOST_DEVICE static constexpr uint32_t partial_bytes(uint32_t split_k) {
+        const uint32_t num_rows = kTile.block_m > 8 * split_k ? kTile.block_m : 8 * split_k;
+        return split_k == 1 ? 0 : 4 * kTile.block_n * num_rows;
+    }
+    MK_HOST_DEVICE static constexpr uint32_t partials(uint32_t num_stages, bool has_d) {
+        return total(num_stages, has_d);
     }
 
     // Within a stage.

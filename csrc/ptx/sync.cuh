@@ -49,6 +49,16 @@ MK_DEVICE void mbarrier_wait_parity(uint32_t shared_address, uint32_t parity) {
         : "memory");
 }
 
+// The same, and what other CTAs of the cluster did before they ended it is then seen.
+MK_DEVICE void mbarrier_wait_parity_cluster(uint32_t shared_address, uint32_t parity) {
+    asm volatile(
+        "{\n.reg .pred done;\nagain:\n"
+        "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n@!done bra again;\n}\n" ::"r"(
+            shared_address),
+        "r"(parity)
+        : "memory");
+}
+
 // PTX ISA, `cp.async`. Copies a word to shared memory, or writes zero without reading where `is_valid` is false.
 MK_DEVICE void cp_async_ca_b32(uint32_t shared_address, const void* global, bool is_valid) {
     asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address), "l"(global),

@@ -82,7 +82,7 @@ impl<'a, B: Backend> MaskedGemmArgs<'a, B> {
             (self.operands.a_layout().shape(), self.operands.b_layout().shape());
         let (format, out) = (self.operands.format(), self.out.format());
         let shape = GemmShape::new(GemmKind::Masked, self.rows.expected_m.min(max_m), n, k);
-        GemmShape { format, out, num_groups, ..shape }
+        GemmShape { format, out, num_groups, max_m: Some(max_m), ..shape }
     }
 
     /// Arithmetic and traffic if every group has the rows that the caller expects: the true ones are not known

@@ -8,7 +8,9 @@
 //! added in FP32, blocks in ascending K. Relative Frobenius error against f64 on the same codes: at most
 //! 1e-3 before output rounding (2e-5 on the cpu), 2e-3 on a BF16 D. A NaN code makes its row or
 //! column NaN. **BF16**: FP32 products and sums. On every backend a row's bits do not depend on
-//! other rows, on the layout or on the tile.
+//! other rows, on the layout or on the tile. One named option gives that up: where the CUDA backend may cut K
+//! ([`Cuda::with_max_split_k`](crate::backend::cuda::Cuda::with_max_split_k)), FP32 sums of 2, 4 or 8 parts of K are added in
+//! ascending K, and a row's bits depend on the number of parts.
 //!
 //! Rows of grouped products can be weighted ([`GroupedGemmArgs::with_row_weights`]): the FP32 sum times the weight, in
 //! FP32, and then what becomes of sums without one: a rounding to BF16, none, or the addition to D.

@@ -95,6 +95,8 @@ pub struct GemmShape {
     pub m: usize,
     /// Standard deviation of the groups' rows; 0 if all have `m`.
     pub m_deviation: usize,
+    /// Rows that a group has room for, if that is a limit: masked groups have a matrix each.
+    pub max_m: Option<usize>,
     /// Columns of D.
     pub n: usize,
     /// K of a group: for groups along K their mean.
@@ -117,7 +119,17 @@ impl GemmShape {
             GemmKind::KGrouped => GemmOutFormat::F32Accumulate,
             _ => GemmOutFormat::Bf16,
         };
-        Self { kind, format: GemmFormat::Fp8, out, m, m_deviation, n, k, num_groups: 1 }
+        Self {
+            kind,
+            format: GemmFormat::Fp8,
+            out,
+            m,
+            m_deviation,
+            max_m: None,
+            n,
+            k,
+            num_groups: 1,
+        }
     }
 
     /// Blocks of K.

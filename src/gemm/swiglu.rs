@@ -129,7 +129,8 @@ impl<'a, B: Backend> MaskedSwigluArgs<'a, B> {
     /// The product's extents, with the rows that the caller expects.
     pub fn shape(&self) -> GemmShape {
         let ([_, max_m, k], [num_groups, n, _]) = (self.a.values.shape(), self.b.values.shape());
-        shape(GemmKind::Masked, [num_groups, self.rows.expected_m.min(max_m), n, k])
+        let shape = shape(GemmKind::Masked, [num_groups, self.rows.expected_m.min(max_m), n, k]);
+        GemmShape { max_m: Some(max_m), ..shape }
     }
 
     /// Arithmetic and traffic if every group has the rows that the caller expects: the true ones are not known

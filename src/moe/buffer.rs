@@ -89,9 +89,9 @@ pub struct EpBuffer<B: Backend> {
     /// INT32 `[num_local_experts]`: tokens received since the start or the last reset.
     pub(crate) expert_load: Tensor<B, i32, 1>,
     pub(crate) active: Vec<bool>,
-    /// How often the rank mask has changed.
     /// Whether handles have the weights of their rows.
     pub(super) wants_row_weights: bool,
+    /// How often the rank mask has changed.
     pub(crate) mask_epoch: u64,
     pub(crate) dispatch_epoch: u64,
     pub(crate) combine_epoch: u64,

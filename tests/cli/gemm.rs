@@ -10,9 +10,9 @@ fn explain_tells_the_choice_its_candidates_and_its_waves() {
     assert_eq!(report["config"]["block_k"], 128);
     assert_eq!(report["config"]["split_k"], 1);
     assert_eq!(report["estimate"]["bound"], "tensor");
-    let waves = report["estimate"]["num_waves"].as_u64().expect("waves");
-    let ctas = report["config"]["num_sms"].as_u64().expect("CTAs");
-    assert!(waves * ctas >= report["estimate"]["num_tiles"].as_u64().expect("tiles"));
+    let waves = report["estimate"]["num_waves"].as_f64().expect("waves");
+    let ctas = report["config"]["num_sms"].as_f64().expect("CTAs");
+    assert!(waves * ctas >= report["estimate"]["num_tiles"].as_f64().expect("tiles"));
     let candidates = report["candidates"].as_array().expect("candidates");
     assert!(candidates.iter().any(|candidate| candidate["verdict"]["rejected"].is_string()));
     let tensor_us = report["floor"]["tensor_us"].as_f64().expect("a time");
@@ -66,7 +66,17 @@ fn k_is_cut_on_request_alone() {
     let explain = ["gemm", "--explain", "16", "2112", "7168"];
     assert_eq!(json(&explain)["config"]["split_k"], 1);
     let cut = json(&[&explain[..], &["--split-k", "8"]].concat());
-    assert!(cut["config"]["split_k"].as_u64().expect("parts") > 1);
+    let parts = cut["config"]["split_k"].as_u64().expect("parts");
+    assert!(parts > 1);
+    let text = |args: &[&str]| String::from_utf8(moekit(args).stdout).expect("UTF-8");
+    let why = format!("K in {parts} parts, a CTA each: ");
+    let cut = text(&[&explain[..], &["--split-k", "8"]].concat());
+    assert!(cut.contains(&why) && cut.contains("the best with K whole: "), "{cut}");
+    let many = ["gemm", "--explain", "64", "24576", "1536", "--split-k", "8"];
+    assert!(text(&many).contains("K stays whole: in parts it would take no less"));
+    let short = ["gemm", "--explain", "64", "24576", "256", "--split-k", "8"];
+    assert!(text(&short).contains("K stays whole: no tile's may be cut"));
+    assert!(!text(&explain).contains("split "));
 }
 
 #[test]
@@ -85,13 +95,15 @@ fn the_model_is_compared_row_by_row() {
 
 #[test]
 fn what_cannot_be_multiplied_is_refused() {
-    let cases: [(&[&str], &str); 7] = [
+    let cases: [(&[&str], &str); 9] = [
         (&["--explain", "64", "0", "128"], "`N`"),
         (&["--explain", "64", "64", "100"], "multiple of 16"),
         (&["--explain", "64", "64", "144", "--layout", "k-grouped"], "multiple of 128"),
         (&["--explain", "64", "64", "128", "--groups", "4"], "dense"),
         (&["--explain", "64", "64", "128", "--split-k", "3"], "--split-k"),
         (&["--explain", "64", "64", "128", "--device", "a100"], "h100, h800, h200"),
+        (&["--explain", "64", "64", "128", "--max-m", "64"], "masked"),
+        (&["--explain", "64", "64", "128", "--layout", "masked", "--max-m", "32"], "M or more"),
         (&["--model", "h100"], "h800"),
     ];
     for (args, part) in cases {

@@ -1,6 +1,8 @@
 //! Launches of products that tests ask for, whatever would be chosen for the shapes.
 
-use moekit::backend::cuda::heuristics::{Cluster, GemmConfig, GemmTile, Smem, tiles, tiles_of};
+use moekit::backend::cuda::heuristics::{
+    Cluster, GemmConfig, GemmTile, SPLITS, Smem, splits_k, tiles, tiles_of,
+};
 use moekit::gemm::{GemmFormat, GemmKind, GemmOutFormat, GemmShape};
 
 /// Shared memory of a CTA on SM 9.0, in bytes.
@@ -18,6 +20,34 @@ pub fn all(format: GemmFormat) -> Vec<(String, GemmConfig)> {
     // The larger of the two, for any format of D.
     let shape = GemmShape { format, ..GemmShape::new(GemmKind::Dense, 1, 1, 128) };
     all.map(|(tile, num_stages, cluster)| config(shape, tile, num_stages, cluster)).collect()
+}
+
+/// Every tile whose K can be cut, in 2, 4 or 8 parts, and the ends of the list in all of them; short rings, that go round.
+#[allow(dead_code, reason = "each test uses its part")]
+pub fn all_split(format: GemmFormat) -> Vec<(String, GemmConfig)> {
+    let shape = GemmShape { format, ..GemmShape::new(GemmKind::Dense, 1, 1, 128) };
+    let tiles: Vec<_> =
+        tiles(GemmKind::Dense, format).iter().filter(|tile| splits_k(tile, &shape)).collect();
+    let parts = |idx: usize| match idx {
+        0 => &SPLITS[1..],
+        idx if idx + 1 == tiles.len() => &SPLITS[1..],
+        idx => &SPLITS[1 + idx % 3..][..1],
+    };
+    let all =
+        tiles.iter().enumerate().flat_map(|(idx, tile)| parts(idx).iter().map(|it| (**tile, *it)));
+    all.map(|(tile, split_k)| split(shape, tile, 3, split_k)).collect()
+}
+
+/// A launch that cuts K, and its name, with at most `max_stages`.
+#[allow(dead_code, reason = "each test uses its part")]
+pub fn split(
+    shape: GemmShape,
+    tile: GemmTile,
+    max_stages: usize,
+    split_k: usize,
+) -> (String, GemmConfig) {
+    let (name, whole) = config(shape, tile, max_stages, Cluster::Single);
+    (format!("{name}-k{split_k}"), GemmConfig { split_k, ..whole })
 }
 
 /// The same of kernels that activate.

@@ -134,8 +134,13 @@ fn cuda_cases(cuda: &Cuda, options: &Options) -> Vec<NamedCase> {
         });
         all.filter(|case| names.iter().any(|name| case.name.ends_with(name)))
     };
-    for (format, names) in [(GemmFormat::Fp8, FP8_CASES), (GemmFormat::Bf16, BF16_CASES)] {
+    for (format, names, of_split) in [
+        (GemmFormat::Fp8, FP8_CASES, FP8_SPLIT_CASES),
+        (GemmFormat::Bf16, BF16_CASES, BF16_SPLIT_CASES),
+    ] {
         cases.extend(with_configs(gemm_configs::all(format), names));
+        cases.extend(with_configs(gemm_configs::all_split(format), names));
+        cases.extend(with_configs(gemm_configs::all_split(format), of_split));
     }
     cases.extend(with_configs(gemm_configs::all_swiglu(), SWIGLU_CASES));
     cases
@@ -162,6 +167,10 @@ const SWIGLU_CASES: &[&str] = &[
     "activated_groups_have_the_bits_of_the_two_stages",
     "activated_masked_groups_have_the_bits_of_the_two_stages",
 ];
+/// Besides, of products whose K is cut: sums that are added to, and the same row in any company.
+const FP8_SPLIT_CASES: &[&str] =
+    &["::products_accumulate_into_fp32", "::a_row_has_the_same_bits_in_any_company"];
+const BF16_SPLIT_CASES: &[&str] = &["::bf16_gradients_are_added_to_d"];
 /// CTAs of products that are run with every kernel: so few that each takes block after block.
 const NUM_CTAS: usize = 4;
 

@@ -3,13 +3,11 @@
 //! `MOEKIT_BLESS=1 cargo xtask test` writes anew.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::path::Path;
 
 use moekit::backend::cuda::Cuda;
-use moekit::backend::cuda::heuristics::{Cluster, GemmConfig};
+use moekit::backend::cuda::heuristics::{Cluster, GemmConfig, GemmTile};
 use moekit::gemm::{
-    GemmFormat, GemmOut, GroupRows, MaskedRows, bf16_gemm_nt, fp8_gemm_nt,
+    GemmFormat, GemmKind, GemmOut, GemmShape, GroupRows, MaskedRows, bf16_gemm_nt, fp8_gemm_nt,
     m_grouped_fp8_gemm_nt_contiguous, m_grouped_fp8_gemm_nt_masked,
 };
 use moekit::num::{E4M3, bf16, ceil_div};
@@ -18,7 +16,7 @@ use moekit::{Backend, Result};
 use serde_json::Value;
 
 use crate::gemm_configs;
-use crate::{number, vgpu_counts};
+use crate::{number, table, vgpu_counts};
 
 const TABLE: &str = include_str!("gemm.csv");
 const FILE: &str = "tests/counts/gemm.csv";
@@ -87,6 +85,11 @@ impl Moved {
         self.launch["bytes"]["global"][field].as_u64().unwrap_or(0) as usize
     }
 
+    /// Into shared memory of a cluster's CTAs, one by one.
+    fn exchanged(&self) -> usize {
+        self.launch["bytes"]["cluster"]["written"].as_u64().unwrap_or(0) as usize
+    }
+
     fn csv(&self) -> String {
         let Self { name, launch } = self;
         format!(
@@ -103,14 +106,14 @@ impl Moved {
     }
 }
 
-/// Every tile in every layout, in both formats where there are both.
+/// Every tile in every layout, and two whose K is cut, in both formats where there are both.
 pub fn products_move_what_their_blocks_need(cuda: &Cuda) -> Result<()> {
     let mut table = String::from(
         "# Written by: MOEKIT_BLESS=1 cargo xtask test; see gemm.rs.\n\
          product,tma_read,tma_written,tma_shared,copied,read,written,macs,bank_conflicts\n",
     );
     for format in [GemmFormat::Fp8, GemmFormat::Bf16] {
-        for (name, config) in gemm_configs::all(format) {
+        for (name, config) in gemm_configs::all(format).into_iter().chain(split_configs(format)) {
             for layout in Layout::ALL {
                 if matches!(format, GemmFormat::Bf16) && !matches!(layout, Layout::Dense) {
                     continue;
@@ -123,8 +126,17 @@ pub fn products_move_what_their_blocks_need(cuda: &Cuda) -> Result<()> {
             }
         }
     }
-    compare(&table);
+    table::compare(FILE, TABLE, &table);
     Ok(())
+}
+
+/// A low and a high tile.
+fn split_configs(format: GemmFormat) -> impl Iterator<Item = (String, GemmConfig)> {
+    let shape = GemmShape { format, ..GemmShape::new(GemmKind::Dense, 1, 1, 128) };
+    [(16, 64, 4), (64, 128, 2)].into_iter().map(move |(block_m, block_n, split_k)| {
+        let tile = GemmTile { block_m, block_n, swap_ab: true };
+        gemm_configs::split(shape, tile, 4, split_k)
+    })
 }
 
 /// What the blocks of a launch ask for: their rows of A and of B, all along K.
@@ -134,7 +146,7 @@ fn check(moved: &Moved, config: &GemmConfig, layout: Layout) {
     let columns = ceil_div(N, tile.block_n);
     // A pair of blocks along N reads its rows of A once.
     let readers = if config.cluster == Cluster::AlongN { ceil_div(columns, 2) } else { columns };
-    let (mut read, mut scales, mut written) = (0, 0, 0);
+    let (mut read, mut scales, mut written, mut num_blocks) = (0, 0, 0, 0);
     for &[first, num_rows, end] in layout.groups() {
         // Blocks start at multiples of their rows in the matrix, and where a group does.
         let (mut row, group_end) = (first, first + num_rows);
@@ -142,11 +154,15 @@ fn check(moved: &Moved, config: &GemmConfig, layout: Layout) {
             let rows = tile.block_m.min(end - row);
             read += (rows * readers + N) * row_bytes;
             scales += (rows * columns + ceil_div(N, 128)) * ceil_div(K, 128) * size_of::<f32>();
+            num_blocks += columns;
             row = (row + 1).next_multiple_of(tile.block_m);
         }
         written += num_rows * N * 2;
     }
     assert_eq!(moved.bulk("read"), read, "{name}: bytes that TMA reads");
+    // Where K is cut, each part's sums go to the CTAs that add them up.
+    let sums = if config.split_k > 1 { num_blocks * tile.block_m * tile.block_n * 4 } else { 0 };
+    assert_eq!(moved.exchanged(), config.split_k * sums, "{name}: bytes of sums");
     let stored = moved.bulk("written") + moved.global("written");
     assert!(stored >= written, "{name}: all of D is written, {written} bytes: {stored}");
     assert_eq!(number(&moved.launch["bank_conflicts"]), 0, "{name}: bank conflicts");
@@ -154,20 +170,6 @@ fn check(moved: &Moved, config: &GemmConfig, layout: Layout) {
     let ideal = read + if config.format == GemmFormat::Fp8 { scales } else { 0 };
     let all = read + besides;
     assert!(100 * all <= 105 * ideal, "{name}: {all} bytes are read, tiles and scales are {ideal}");
-}
-
-/// Fails with the lines that differ from the table, or writes it.
-fn compare(table: &str) {
-    if std::env::var_os("MOEKIT_BLESS").is_some() {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(FILE);
-        fs::write(&file, table).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-        return;
-    }
-    let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
-    let (got, want) = (lines(table), lines(TABLE));
-    let gone: Vec<_> = want.iter().filter(|line| !got.contains(line)).collect();
-    let new: Vec<_> = got.iter().filter(|line| !want.contains(line)).collect();
-    assert!(got == want, "{FILE} differs\nlisted: {gone:#?}\ncounted: {new:#?}");
 }
 
 fn launch(cuda: &Cuda, format: GemmFormat, layout: Layout) -> Result<Value> {

@@ -4,6 +4,8 @@
 mod gemm;
 #[path = "../common/gemm_configs.rs"]
 mod gemm_configs;
+mod overlap;
+mod table;
 #[path = "../common/vgpu_counts.rs"]
 mod vgpu_counts;
 
@@ -38,6 +40,10 @@ fn main() -> ExitCode {
         case("quantisation_reads_and_writes_every_byte_once", quantisation_moves_bytes_once),
         case("counts_are_the_same_in_every_run", counts_repeat),
         case("products_move_what_their_blocks_need", gemm::products_move_what_their_blocks_need),
+        case(
+            "promotion_hides_behind_the_other_warpgroups_products",
+            overlap::promotion_hides_behind_the_other_warpgroups_products,
+        ),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -64,6 +64,26 @@ pub fn impossible_launches_are_refused(cuda: &Cuda) -> Result<(), Failed> {
     let error = refused.expect_err("there are 16 barriers").to_string();
     assert_eq!(error, "gemm_nt: `config` is 17, expected a ring of 2 to 16 stages");
 
+    for (config, why) in [
+        (
+            GemmConfig { split_k: 3, ..gemm_config(Cluster::Single, 3) },
+            "3, expected K in 1, 2, 4 or 8 parts",
+        ),
+        (
+            GemmConfig { split_k: 2, ..gemm_config(Cluster::AlongN, 3) },
+            "2, expected 1, as the CTAs of a cluster share loads",
+        ),
+        (
+            GemmConfig { split_k: 2, ..gemm_config(Cluster::Single, 3) },
+            "2, expected 1, as the tile's kernel takes K whole",
+        ),
+    ] {
+        let (cuda, out) = (cuda.with_gemm_config(config), GemmOut::F32(d.view_mut()));
+        let refused = fp8_gemm_nt(&cuda, &stream, a.view(), b.view(), out);
+        let error = refused.expect_err("K cannot be cut so").to_string();
+        assert_eq!(error, format!("gemm_nt: `config.split_k` is {why}"));
+    }
+
     let rows = Tensor::from_host(cuda, &[0, 0, 0], [3])?;
     let pairs = cuda.with_gemm_config(gemm_config(Cluster::AlongM, 3));
     let (out, rows) = (GemmOut::F32(d.view_mut()), GroupRows::PerRow(rows.view()));

@@ -4,6 +4,7 @@
 mod command;
 mod gemm;
 mod sharing;
+mod split_k;
 
 use std::process::ExitCode;
 
@@ -51,6 +52,12 @@ fn main() -> ExitCode {
             gemm::pairs_along_m_have_the_same_bits,
         ),
         case("a_launch_that_cannot_be_is_refused", gemm::impossible_launches_are_refused),
+        case("parts_of_k_are_added_in_ascending_order", split_k::parts_are_added_in_order),
+        case(
+            "bf16_parts_of_k_are_added_in_ascending_order",
+            split_k::bf16_parts_are_added_in_order,
+        ),
+        case("k_is_cut_where_the_backend_may", split_k::k_is_cut_on_request),
     ];
     let mut arguments = Arguments::from_args();
     // Some capture, while which others may not copy to the host: see `Cuda::capture`.

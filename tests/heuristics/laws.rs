@@ -1,7 +1,7 @@
 //! What holds for every shape.
 
 use moekit::backend::cuda::heuristics::{
-    Bound, ChooseOptions, Cluster, Efficiency, Estimate, Verdict, choose, tiles, tiles_of,
+    Bound, ChooseOptions, Cluster, Efficiency, Estimate, Verdict, choose, splits_k, tiles, tiles_of,
 };
 use moekit::cost::DeviceSpec;
 use moekit::gemm::{GemmFormat, GemmKind, GemmOutFormat, GemmShape};
@@ -51,8 +51,8 @@ proptest! {
     fn fewer_sms_do_not_add_waves(shape in shapes()) {
         let device = DeviceSpec::H800;
         let choice = choose(&shape, &device, &options()).expect("a choice");
-        let waves = choice.estimate.num_tiles.div_ceil(choice.config.num_sms);
-        prop_assert_eq!(waves, choice.estimate.num_waves);
+        let given = Estimate::new(&shape, &choice.config, &device, &options().efficiency);
+        prop_assert!(given.num_waves < choice.estimate.num_waves.floor() + 1.0, "{}", given.num_waves);
     }
 
     #[test]
@@ -90,6 +90,26 @@ proptest! {
         prop_assert!(choice.estimate.time_us >= floor_us * 0.999);
         let ideal = Estimate::new(&shape, &choice.config, &device, &Efficiency::IDEAL);
         prop_assert!(ideal.time_us >= floor_us * 0.999 && ideal.time_us <= choice.estimate.time_us);
+    }
+
+    #[test]
+    fn parts_of_k_are_taken_where_they_may_be_and_fill_whole_clusters(shape in shapes(), log in 0u32..4) {
+        let max_split_k = 1 << log;
+        let device = DeviceSpec::H800;
+        let choice = choose(&shape, &device, &ChooseOptions { max_split_k, ..options() });
+        let choice = choice.expect("a choice");
+        for candidate in &choice.candidates {
+            let (config, Verdict::Legal(_)) = (candidate.config, candidate.verdict) else { continue };
+            prop_assert!(config.split_k <= max_split_k);
+            prop_assert!(config.smem_bytes <= device.max_smem_bytes);
+            if config.split_k > 1 {
+                prop_assert!(splits_k(&config.tile, &shape) && config.cluster == Cluster::Single);
+                prop_assert!(shape.k.div_ceil(128) >= config.split_k, "a part is empty");
+                prop_assert!(config.num_sms.is_multiple_of(config.split_k));
+            }
+        }
+        let whole = choose(&shape, &device, &options()).expect("a choice");
+        prop_assert!(choice.estimate.time_us <= whole.estimate.time_us);
     }
 
     #[test]
@@ -154,6 +174,11 @@ fn k_is_cut_only_if_asked_for_and_then_where_it_fills_the_machine() {
     assert!(cut.config.split_k > 1, "{:?}", cut.config);
     assert!(cut.estimate.time_us < whole.estimate.time_us);
     assert!(cut.estimate.num_tiles > whole.estimate.num_tiles);
+    // There are more tiles than SMs.
+    let full = GemmShape { num_groups: 32, ..GemmShape::new(GemmKind::Masked, 16, 4096, 7168) };
+    let max_split_k = ChooseOptions { max_split_k: 8, ..options() };
+    let full = choose(&full, &DeviceSpec::H800, &max_split_k).expect("a choice");
+    assert_eq!(full.config.split_k, 1);
 }
 
 #[test]

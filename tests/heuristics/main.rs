@@ -1,5 +1,6 @@
 //! Which kernel a matrix product takes.
 
 mod laws;
+mod measured;
 mod model;
 mod table;

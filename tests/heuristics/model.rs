@@ -47,6 +47,6 @@ fn published_launches_fit_into_an_h800() {
         let config = row.config();
         assert!(config.smem_bytes <= DeviceSpec::H800.max_smem_bytes, "{row:?}");
         let estimate = Estimate::new(&row.shape(), &config, &DeviceSpec::H800, &Efficiency::FITTED);
-        assert!(estimate.num_waves * config.num_sms >= estimate.num_tiles, "{row:?}");
+        assert!(estimate.num_waves * config.num_sms as f64 >= estimate.num_tiles, "{row:?}");
     }
 }

@@ -64,24 +64,25 @@ extern "C" void mk_swiglu(const float* gate_up, size_t num_rows, float limit, co
         out[i] = common::swiglu_activation(gate_up[2 * i], gate_up[2 * i + 1], limit, weights[i]);
 }
 
-// Of a tile of FP8 products into BF16: extents, math warpgroups, whether it is swapped, shared memory with 3 and
-// with 16 stages.
+// Of a tile of products into BF16: extents, math warpgroups, whether it is swapped, shared memory with 3 and with 16
+// stages, and what K in 2 and in 8 parts adds to it.
 template <layout::GemmTile kTile>
 static void describe(unsigned* out) {
     using Smem = layout::GemmSmem<kTile>;
-    const unsigned all[6] = {kTile.block_m,        kTile.block_n,        kTile.num_math_warpgroups,
-                             kTile.swaps_operands, Smem::total(3, true), Smem::total(16, true)};
-    std::copy(all, all + 6, out);
+    const unsigned all[8] = {kTile.block_m,          kTile.block_n,          kTile.num_math_warpgroups,
+                             kTile.swaps_operands,   Smem::total(3, true),   Smem::total(16, true),
+                             Smem::partial_bytes(2), Smem::partial_bytes(8)};
+    std::copy(all, all + 8, out);
 }
 
 template <const auto& kTiles, size_t... kIdx>
 static size_t describe_all(unsigned* out, std::index_sequence<kIdx...>) {
     static_assert(sizeof...(kIdx) <= 64);
-    (describe<kTiles[kIdx]>(out + 6 * kIdx), ...);
+    (describe<kTiles[kIdx]>(out + 8 * kIdx), ...);
     return sizeof...(kIdx);
 }
 
-// Writes six numbers for each tile; `out` has room for 64 tiles. Returns their number.
+// Writes eight numbers for each tile; `out` has room for 64 tiles. Returns their number.
 extern "C" size_t mk_gemm_fp8_tiles(unsigned* out) {
     return describe_all<kernels::kFp8Tiles>(out, std::make_index_sequence<std::size(kernels::kFp8Tiles)>());
 }

@@ -298,14 +298,17 @@ fn compare_tiles() -> Result<(), Failed> {
 fn compare_tiles_of(shape: &GemmShape, name: &str) -> Result<(), Failed> {
     // SAFETY: the type is that in `arithmetic.cpp`.
     let describe = unsafe { function::<unsafe extern "C" fn(*mut u32) -> usize>(name)? };
-    let mut numbers = [[0u32; 6]; 64];
+    let mut numbers = [[0u32; 8]; 64];
     // SAFETY: there is room for 64 tiles.
     let len = unsafe { describe(numbers.as_mut_ptr().cast()) };
     let here = |tile: &GemmTile| {
         let smem = Smem::new(tile, shape);
         let extents = [tile.block_m, tile.block_n, tile.num_math_warpgroups()];
         let [m, n, num_math] = extents.map(|it| it as u32);
-        [m, n, num_math, u32::from(tile.swap_ab), smem.bytes(3) as u32, smem.bytes(16) as u32]
+        let partials = |split_k| smem.with_partials(tile, split_k).bytes(3) - smem.bytes(3);
+        let sizes = [smem.bytes(3), smem.bytes(16), partials(2), partials(8)].map(|it| it as u32);
+        let [three, most, two_parts, eight_parts] = sizes;
+        [m, n, num_math, u32::from(tile.swap_ab), three, most, two_parts, eight_parts]
     };
     let mut here: Vec<_> = tiles_of(shape).iter().map(here).collect();
     let there = &mut numbers[..len];

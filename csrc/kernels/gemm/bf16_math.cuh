@@ -17,7 +17,7 @@ struct Bf16Math : Side {
     MK_DEVICE void multiply(const sched::Block&, GemmRing<Side::kShape>& ring, ScaleRing<Side::kShape>&,
                             float (&accum)[kSlices][kN / 2]) const {
         uint32_t stage_before = 0;
-        for (uint32_t k = 0; k < at.p.k; k += Side::kShape.block_k(), ring.advance()) {
+        for (uint32_t k = 0; k < at.k_len(); k += Side::kShape.block_k(), ring.advance()) {
             ring.wait_full();
             const uint32_t n_side = this->n_descriptor(ring);
             ptx::wgmma_fence();
@@ -34,7 +34,7 @@ struct Bf16Math : Side {
 #pragma unroll
         for (uint32_t slice = 0; slice < kSlices; ++slice)
             ptx::wgmma_pin(accum[slice]);
-        if (at.p.k > 0)
+        if (at.k_len() > 0)
             at.release(stage_before);
     }
 };

@@ -40,7 +40,7 @@ MK_DEVICE void multiply_ahead(const Math& math, const Reader& reader, Ring& ring
         math.at.release(block.stage);
         block.scales.promote(0, block.sum, accum);
     };
-    const uint32_t num_blocks = common::ceil_div(math.at.p.k, common::kGranK);
+    const uint32_t num_blocks = common::ceil_div(math.at.k_len(), common::kGranK);
     if (num_blocks == 0)
         return;
     Running even, odd;
@@ -70,7 +70,7 @@ MK_DEVICE void multiply_ahead(const Math& math, const Reader& reader, Ring& ring
 template <typename Math, typename Reader, typename Ring, typename OfScales>
 MK_DEVICE void multiply_in_turn(const Math& math, const Reader& reader, Ring& ring, OfScales& of_scales,
                                 float (&accum)[Math::kSlices][Math::kN / 2]) {
-    const uint32_t num_blocks = common::ceil_div(math.at.p.k, common::kGranK);
+    const uint32_t num_blocks = common::ceil_div(math.at.k_len(), common::kGranK);
     if (num_blocks == 0)
         return;
     typename Reader::Scales scales, next_scales;

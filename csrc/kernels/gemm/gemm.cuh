@@ -8,6 +8,7 @@
 #include "kernels/gemm/fp8_swapped_math.cuh"
 #include "kernels/gemm/load.cuh"
 #include "kernels/gemm/load_scales.cuh"
+#include "kernels/gemm/split_k.cuh"
 
 #include <cuda/ptx>
 #include <type_traits>
@@ -50,16 +51,21 @@ MK_DEVICE void multiply_blocks(const abi::GemmParams& p, uint32_t smem) {
     const Math math = {{{p, smem}}};
     GemmRing<kTile> ring = {smem, p.num_stages};
     ScaleRing<kTile> scales = scale_ring<kTile>(p, smem);
+    SplitK<kTile> split(p, smem);
     sched::for_each_block<Scheduler>(p, [&](const sched::Block& block) {
         float accum[Math::kSlices][Math::kN / 2] = {};
-        if (block.multiplies)
+        if (block.multiplies) {
             math.multiply(block, ring, scales, accum);
+            split.add_up(accum);
+        }
         if (block.column >= p.n)
             return;
+        const sched::Block& part = split.part_of(block);
         if (Scheduler::kHasRowWeights and p.row_weights != nullptr)
-            math.weigh(block, accum);
-        math.store(block, accum);
+            math.weigh(part, accum);
+        math.store(part, accum);
     });
+    split.finish();
     // NOTE: shared memory must outlive the copies that read it.
     if (threadIdx.x % 128 == 0)
         cuda::ptx::cp_async_bulk_wait_group_read(cuda::ptx::n32_t<0>{});
@@ -75,8 +81,10 @@ MK_DEVICE void init_barriers(const abi::GemmParams& p, uint32_t smem, uint32_t w
 #pragma unroll 1
     for (ring.stage = warp; ring.stage < p.num_stages; ring.stage += 4) {
         mbarrier_init(shared_barrier(ring.full()), num_full_arrivals<kTile>(p));
-        mbarrier_init(shared_barrier(ring.empty()), 4 * kTile.num_math_warpgroups * ptx::cluster_nctarank());
+        mbarrier_init(shared_barrier(ring.empty()), 4 * kTile.num_math_warpgroups * num_loading_ctas<kTile>(p));
     }
+    if (warp == 0)
+        SplitK<kTile>(p, smem).init();
     fence_mbarrier_init(sem_release, scope_cluster);
 }
 

@@ -4,6 +4,7 @@
 #include "abi/gemm.h"
 #include "common/ring.cuh"
 #include "common/warp.cuh"
+#include "kernels/gemm/k_part.cuh"
 #include "kernels/gemm/load_scales.cuh"
 #include "layout/gemm_smem.cuh"
 #include "ptx/cluster.cuh"
@@ -49,12 +50,13 @@ MK_DEVICE void load_tiles(const abi::GemmParams& p, uint32_t smem) {
     const uint16_t ctas = static_cast<uint16_t>((1u << (1u << shift)) - 1);
     const uint32_t first_a = (kTile.block_m >> shift) * cta_rank, first_b = (kTile.out_n() >> shift) * cta_rank;
     const bool loads_scales = kTile.has_scales() and loads_scales_by_tma(p);
+    const KPart part = k_part<kTile>(p);
     GemmRing<kTile> ring = {smem, p.num_stages};
     ScaleRing<kTile> scales = scale_ring<kTile>(p, smem);
     sched::for_each_block<Scheduler>(p, [&](const sched::Block& block) {
         if (not block.multiplies)
             return;
-        for (uint32_t k = 0; k < p.k; k += kTile.block_k(), ring.advance(), scales.advance()) {
+        for (uint32_t k = part.begin; k < part.end; k += kTile.block_k(), ring.advance(), scales.advance()) {
             ring.wait_empty();
             const bool fills_slot = loads_scales and scales.block == 0;
             if (common::elect_lane()) {

@@ -6,6 +6,7 @@
 #include "common/ring.cuh"
 #include "common/scale.cuh"
 #include "common/warp.cuh"
+#include "kernels/gemm/k_part.cuh"
 #include "layout/gemm_smem.cuh"
 #include "sched/block.cuh"
 
@@ -87,10 +88,10 @@ struct ScaleSource {
     uint32_t num;   // of this lane that the matrix has
     uint64_t block_stride;
 
-    // `first` is the first scale of the block, of `end` in the matrix.
-    MK_DEVICE ScaleSource(const abi::ScalesIn& scales, uint32_t group, uint32_t first, uint32_t end) {
+    // `first` is the first scale of the block, of `end` in the matrix; from block `k_block` of K on.
+    MK_DEVICE ScaleSource(const abi::ScalesIn& scales, uint32_t group, uint32_t first, uint32_t end, uint32_t k_block) {
         const uint32_t mine = first + common::lane_idx();
-        data = scales.data + group * scales.group_stride + mine * scales.row_stride;
+        data = scales.data + group * scales.group_stride + mine * scales.row_stride + k_block * scales.block_stride;
         step = 32 * scales.row_stride;
         num = mine < end ? (end - mine + 31) / 32 : 0;
         block_stride = scales.block_stride;
@@ -110,18 +111,18 @@ struct ScaleSource {
 };
 
 template <layout::GemmTile kTile>
-MK_DEVICE auto b_scale_source(const abi::GemmParams& p, const sched::Block& block) {
+MK_DEVICE auto b_scale_source(const abi::GemmParams& p, const sched::Block& block, uint32_t k_block) {
     constexpr uint32_t kLen = layout::GemmSmem<kTile>::kNumBScaleRows;
     if constexpr (kTile.is_gated) {
         // The gate's, and the up-projection's.
         abi::ScalesIn halves = p.b_scales;
         halves.data += block.column / 128 * halves.row_stride;
         halves.row_stride *= p.n / 128;
-        return ScaleSource<kLen>(halves, block.group, 0, block.column < p.n ? 2 : 0);
+        return ScaleSource<kLen>(halves, block.group, 0, block.column < p.n ? 2 : 0, k_block);
     } else if constexpr (kTile.scales_each_column)
-        return ScaleSource<kLen>(p.b_scales, block.group, block.column, p.n);
+        return ScaleSource<kLen>(p.b_scales, block.group, block.column, p.n, k_block);
     else
-        return ScaleSource<kLen>(p.b_scales, block.group, block.column / 128, common::ceil_div(p.n, 128u));
+        return ScaleSource<kLen>(p.b_scales, block.group, block.column / 128, common::ceil_div(p.n, 128u), k_block);
 }
 
 // The role of the warp that copies scales, if TMA does not.
@@ -132,12 +133,14 @@ MK_DEVICE void copy_scales(const abi::GemmParams& p, uint32_t smem) {
     ScaleRing<kTile> scales = scale_ring<kTile>(p, smem);
     const ScaleSteps of_a = scale_steps<kTile>(abi::ScaleOrder::kAny, kTile.block_m);
     const ScaleSteps of_b = scale_steps<kTile>(abi::ScaleOrder::kAny, Smem::kNumBScaleRows);
+    const KPart part = k_part<kTile>(p);
+    const uint32_t first_block = part.begin / common::kGranK;
     sched::for_each_block<Scheduler>(p, [&](const sched::Block& block) {
         if (not block.multiplies)
             return;
-        ScaleSource<kTile.block_m> a(p.a_scales, block.a_group, block.row, p.m);
-        auto b = b_scale_source<kTile>(p, block);
-        for (uint32_t k = 0; k < p.k; k += common::kGranK, ring.advance(), scales.advance()) {
+        ScaleSource<kTile.block_m> a(p.a_scales, block.a_group, block.row, p.m, first_block);
+        auto b = b_scale_source<kTile>(p, block, first_block);
+        for (uint32_t k = part.begin; k < part.end; k += common::kGranK, ring.advance(), scales.advance()) {
             ring.wait_empty();
             a.copy_to(scales.data() + scales.block * of_a.block, of_a.row);
             b.copy_to(scales.data() + Smem::kAScaleBytes + scales.block * of_b.block, of_b.row);

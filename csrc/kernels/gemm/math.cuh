@@ -15,7 +15,8 @@ struct MathWarp {
     uint32_t smem;
     uint32_t group_idx;  // of this warpgroup among those that multiply
     uint32_t warp_in_group;
-    uint32_t peer_empty;  // the empty barriers of CTA `lane` of the cluster
+    uint32_t part_len;    // this CTA's part of K
+    uint32_t peer_empty;  // the empty barriers of CTA `lane` of those that load for each other
     bool releases;        // whether this lane tells one
 
     MK_DEVICE MathWarp(const abi::GemmParams& params, uint32_t shared) : p(params), smem(shared) {
@@ -23,10 +24,13 @@ struct MathWarp {
         const uint32_t warp = __shfl_sync(common::kFullWarp, threadIdx.x / 32 - 4, 0);
         group_idx = warp / 4;
         warp_in_group = warp % 4;
-        releases = common::lane_idx() < ptx::cluster_nctarank();
-        const uint32_t cta_rank = releases ? common::lane_idx() : 0;
+        part_len = k_part<kTile>(p).len();
+        releases = common::lane_idx() < num_loading_ctas<kTile>(p);
+        const uint32_t cta_rank = shares_d<kTile>(p) ? ptx::cluster_ctarank() : releases ? common::lane_idx() : 0;
         peer_empty = ptx::mapa_shared_cluster_u32(smem + GemmRing<kTile>::kEmpty, cta_rank);
     }
+
+    MK_DEVICE uint32_t k_len() const { return kTile.splits_k() ? part_len : p.k; }
 
     // This warp has read all that it needs of the stage. NOTE: the lanes that tell it speak for what the others read.
     MK_DEVICE void release(uint32_t stage) const {

@@ -298,12 +298,13 @@ pub enum GemmOut {
     F32Accumulate = 2,
 }
 #[repr(u32)]
-#[doc = " The operand that a cluster of two CTAs loads once for both: B if their blocks lie one below the other, A if side by\n side."]
+#[doc = " What the CTAs of a cluster share: an operand that two load once for both, B if their blocks lie one below the other,\n A if side by side; or the block of D itself, of which each of two, four or eight sums a part of K."]
 #[derive(Debug, Copy, Clone, Hash, PartialEq, Eq)]
 pub enum ClusterShares {
     Nothing = 0,
     A = 1,
     B = 2,
+    D = 3,
 }
 #[repr(u32)]
 #[doc = " Which scales lie side by side, so that TMA can load them: none, those of neighbouring rows in a block of K, or those\n of neighbouring blocks in a row."]

@@ -7,7 +7,8 @@ mod swiglu;
 use super::abi::{ClusterShares, GemmOut, GemmParams, RowsKind, RowsParams, ScaleOrder, StackOut};
 use super::driver::Launch;
 use super::heuristics::{
-    ChooseOptions, Cluster, GemmConfig, GemmTile, MAX_STAGES, Smem, choose, tiles_of,
+    ChooseOptions, Cluster, GemmConfig, GemmTile, MAX_STAGES, SPLITS, Smem, choose, splits_k,
+    tiles_of, usable_sms,
 };
 use super::params::to_u32;
 use super::{Cuda, CudaStream};
@@ -197,6 +198,10 @@ fn device(cuda: &Cuda) -> DeviceSpec {
     DeviceSpec { num_sms: cuda.num_sms(), ..DeviceSpec::H100_SXM }
 }
 
+fn options(cuda: &Cuda) -> ChooseOptions {
+    ChooseOptions { max_split_k: cuda.max_split_k, ..ChooseOptions::default() }
+}
+
 /// A product in any layout of rows.
 struct Product<'a> {
     op: &'static str,
@@ -249,7 +254,7 @@ impl Product<'_> {
         let num_threads = 128 * (1 + config.num_math_warpgroups);
         let launch = Launch {
             shared_bytes: to_u32(self.op, "config", config.smem_bytes)?,
-            cluster_len: config.cluster.num_ctas() as u32,
+            cluster_len: to_u32(self.op, "config", config.cluster_len())?,
             overlaps_previous: true,
             ..Launch::new(self.num_ctas(cuda, config)?, to_u32(self.op, "config", num_threads)?)
         };
@@ -261,16 +266,19 @@ impl Product<'_> {
     /// The caller's, if there is such a tile for this product, else the one that is estimated to be fastest.
     fn config(&self, cuda: &Cuda, out: GemmOutFormat) -> Result<GemmConfig> {
         let (format, [num_groups, n, k]) = (self.a.format(), self.b.shape());
+        let max_m = (self.kind == GemmKind::Masked).then_some(self.a.shape()[1].max(1));
+        let expected_m = max_m.map_or(self.expected_m, |max_m| self.expected_m.min(max_m));
         let shape = GemmShape {
             num_groups: num_groups.max(1),
             format,
             out,
-            ..GemmShape::new(self.kind, self.expected_m.max(1), n.max(1), k.max(1))
+            max_m,
+            ..GemmShape::new(self.kind, expected_m.max(1), n.max(1), k.max(1))
         };
         let has_tile = |it: &GemmConfig| it.format == format && tiles_of(&shape).contains(&it.tile);
         let Some(config) = cuda.gemm_config.filter(has_tile) else {
-            let config = cuda.gemm_choices().get(&shape, || {
-                Ok(choose(&shape, &device(cuda), &ChooseOptions::default())?.config)
+            let config = cuda.gemm_choices().get(&(shape, cuda.max_split_k), || {
+                Ok(choose(&shape, &device(cuda), &options(cuda))?.config)
             })?;
             // The rows that there are may be more than those that were expected.
             return Ok(GemmConfig { num_sms: cuda.num_sms(), ..config });
@@ -285,8 +293,26 @@ impl Product<'_> {
             let expected = format!("a ring of 2 to {MAX_STAGES} stages");
             return Err(Error::value(self.op, "config", expected, config.num_stages));
         }
-        let smem_bytes = Smem::new(&config.tile, &shape).bytes(config.num_stages);
-        Ok(GemmConfig { smem_bytes, ..config })
+        self.check_split(&config, &shape)?;
+        let smem = Smem::new(&config.tile, &shape).with_partials(&config.tile, config.split_k);
+        Ok(GemmConfig { smem_bytes: smem.bytes(config.num_stages), ..config })
+    }
+
+    /// Parts of K of a launch that the caller asked for. There may be more of them than blocks.
+    fn check_split(&self, config: &GemmConfig, shape: &GemmShape) -> Result<()> {
+        let refuse =
+            |expected| Err(Error::value(self.op, "config.split_k", expected, config.split_k));
+        if config.split_k == 1 {
+            Ok(())
+        } else if !SPLITS.contains(&config.split_k) {
+            refuse("K in 1, 2, 4 or 8 parts")
+        } else if config.cluster != Cluster::Single {
+            refuse("1, as the CTAs of a cluster share loads")
+        } else if !splits_k(&config.tile, shape) {
+            refuse("1, as the tile's kernel takes K whole")
+        } else {
+            Ok(())
+        }
     }
 
     /// As many as the device runs at once and have work, in whole clusters; one at least, for faults in the
@@ -303,8 +329,9 @@ impl Product<'_> {
         let num_n = ceil_div(ceil_div(n, config.tile.block_n), span_n);
         let num_clusters = num_row_groups.saturating_mul(num_m).saturating_mul(num_n);
         to_u32(self.op, "d", num_clusters)?;
-        let cluster_len = config.cluster.num_ctas();
-        let most = (config.num_sms.min(cuda.num_sms()) / cluster_len).max(1);
+        let cluster_len = config.cluster_len();
+        let num_sms = usable_sms(cuda.num_sms(), config.split_k).min(config.num_sms);
+        let most = (num_sms / cluster_len).max(1);
         to_u32(self.op, "d", num_clusters.clamp(1, most) * cluster_len)
     }
 
@@ -338,12 +365,16 @@ impl Product<'_> {
         let [num_groups, n, k] = self.b.shape();
         let [_, m, _] = self.a.shape();
         let (cluster_shares, a_rows, b_rows) = match config.cluster {
+            _ if config.split_k > 1 => (ClusterShares::D, tile.block_m, tile.block_n),
             Cluster::Single => (ClusterShares::Nothing, tile.block_m, tile.block_n),
             Cluster::AlongM => (ClusterShares::B, tile.block_m, tile.block_n / 2),
             Cluster::AlongN => (ClusterShares::A, tile.block_m / 2, tile.block_n),
         };
-        // A warpgroup stores all rows of a swapped tile, or 64 at a time.
-        let d = out.map(|out| out.map(tile.block_m.min(64))).transpose()?.flatten();
+        // A warpgroup stores all rows of a swapped tile, or 64 at a time; a part of them row by row.
+        let d = match out {
+            Some(out) if config.split_k == 1 => out.map(tile.block_m.min(64))?,
+            _ => None,
+        };
         // Gate and up lie apart.
         let num_b_boxes = if out.is_some() { 1 } else { 2 };
         let [a_scales, b_scales] = self.scale_maps(&tile, out.is_none())?;

@@ -25,6 +25,7 @@ use std::ffi::c_void;
 use std::sync::Arc;
 
 use crate::error::Result;
+use crate::gemm::GemmShape;
 use driver::{Context, Kernel, Kernels, Stream};
 
 pub use driver::{
@@ -52,6 +53,7 @@ pub use stream::CudaStream;
 pub struct Cuda {
     device: Arc<Device>,
     gemm_config: Option<heuristics::GemmConfig>,
+    max_split_k: usize,
 }
 
 #[derive(Debug)]
@@ -60,9 +62,12 @@ struct Device {
     kernels: Kernels,
     context: Arc<Context>,
     num_sms: usize,
-    gemm_choices: gemm::Choices<heuristics::GemmConfig>,
-    fusion_choices: gemm::Choices<bool>,
+    gemm_choices: GemmChoices<heuristics::GemmConfig>,
+    fusion_choices: GemmChoices<bool>,
 }
+
+/// By shape, and the parts that K may be cut into.
+type GemmChoices<T> = gemm::Choices<(GemmShape, usize), T>;
 
 impl Cuda {
     /// Opens device `ordinal` through its primary context.
@@ -108,18 +113,30 @@ impl Cuda {
         let num_sms = context.num_sms()?;
         let (gemm_choices, fusion_choices) = Default::default();
         let device = Arc::new(Device { kernels, context, num_sms, gemm_choices, fusion_choices });
-        Ok(Self { device, gemm_config: None })
+        Ok(Self { device, gemm_config: None, max_split_k: 1 })
     }
 
     /// The same backend, whose products take this launch rather than the one that is chosen for their shape:
     /// for tuning, and for tests of every kernel. Those in another format, or that have no such tile, are not concerned; the number
     /// of SMs and the size of shared memory follow from the product.
     ///
-    /// A product fails with [`Error::Value`](crate::Error::Value) if the ring or the cluster cannot be, and
+    /// A product fails with [`Error::Value`](crate::Error::Value) if the ring, the cluster or the parts of K cannot be, and
     /// with [`Error::Driver`](crate::Error::Driver) if the device has not the shared memory.
     #[must_use]
     pub fn with_gemm_config(&self, config: heuristics::GemmConfig) -> Self {
         Self { gemm_config: Some(config), ..self.clone() }
+    }
+
+    /// The same backend, which may cut K of products with few rows into up to `most` parts, where the estimates say that
+    /// it takes less time: 2, 4 or 8; the default is 1, K whole.
+    ///
+    /// CTAs of a cluster then sum a part each, and their FP32 sums are added in ascending order of K. The result is the
+    /// same from run to run, but a row's bits depend on the number of parts, which is chosen by the shape: **rows have
+    /// other bits in other company**, and so has a product with its activation beside the two stages.
+    /// [`with_gemm_config`](Self::with_gemm_config) fixes the number.
+    #[must_use]
+    pub fn with_max_split_k(&self, most: usize) -> Self {
+        Self { max_split_k: most, ..self.clone() }
     }
 
     /// Enqueues on a stream that others own; `stream` is its `CUstream`.
@@ -184,11 +201,11 @@ impl Cuda {
         self.device.num_sms
     }
 
-    fn gemm_choices(&self) -> &gemm::Choices<heuristics::GemmConfig> {
+    fn gemm_choices(&self) -> &GemmChoices<heuristics::GemmConfig> {
         &self.device.gemm_choices
     }
 
-    fn fusion_choices(&self) -> &gemm::Choices<bool> {
+    fn fusion_choices(&self) -> &GemmChoices<bool> {
         &self.device.fusion_choices
     }
 

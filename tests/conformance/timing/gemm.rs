@@ -1,5 +1,6 @@
 //! Matrix products: in FP8 at the shapes for which DeepGEMM has published rates, in BF16 at DeepSeek-V3's dense ones.
 
+use moekit::backend::cuda::Cuda;
 use moekit::backend::cuda::heuristics::{PUBLISHED, PublishedProduct};
 use moekit::gemm::{
     GemmFormat, GemmKind, GemmOut, GemmShape, GroupRows, MaskedRows, bf16_gemm_nt, fp8_gemm_nt,
@@ -47,6 +48,32 @@ pub fn rows<B: Backend>(
         for [n, k] in BF16_WEIGHTS {
             let [m, n, k] = [options.extent(m, 4), options.extent(n, 16), options.extent(k, 16)];
             print(bf16(backend, [m, n, k])?);
+        }
+    }
+    Ok(())
+}
+
+/// Dense products of few rows, K whole and where it may be cut.
+pub fn rows_of_few(
+    cuda: &Cuda,
+    options: Options<'_>,
+    print: &mut dyn FnMut(Row<'_, Cuda>),
+) -> Result<()> {
+    let may_cut = cuda.with_max_split_k(8);
+    for [n, k] in [[2112, 7168], [4096, 7168], [7168, 16384]] {
+        for m in [1, 16, 64, 128] {
+            let mnk = [options.extent(m, 1), options.extent(n, 16), options.extent(k, 16)];
+            let product = PublishedProduct { mnk, ..PUBLISHED[0] };
+            let [m, n, k] = mnk;
+            for (cuda, name) in [(cuda, "fp8_gemm_nt"), (&may_cut, "fp8_gemm_nt, K may be cut")] {
+                print(Row {
+                    name,
+                    shape: format!("{m} x {n} x {k}"),
+                    cost: product.shape().cost(),
+                    published_tflops: None,
+                    call: fp8(cuda, &product)?,
+                });
+            }
         }
     }
     Ok(())

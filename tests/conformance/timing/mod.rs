@@ -61,20 +61,24 @@ type Call<'a, B> = Box<dyn FnMut(&<B as Backend>::Stream) -> Result<()> + 'a>;
 
 /// Prints the table of the device that a backend drives.
 pub fn print_cuda(cuda: &Cuda, options: Options<'_>) -> Result<()> {
-    print(cuda, &cuda.device_name()?, Limits::of_cuda(cuda, options)?, options)
+    let limits = Limits::of_cuda(cuda, options)?;
+    print(cuda, &cuda.device_name()?, limits, options, |print_row| {
+        if options.has("gemm") { gemm::rows_of_few(cuda, options, print_row) } else { Ok(()) }
+    })
 }
 
 /// Prints the table of the processor.
 pub fn print_cpu(options: Options<'_>) -> Result<()> {
-    print(&Cpu::new(), "the processor", Limits::of_processor(options), options)
+    print(&Cpu::new(), "the processor", Limits::of_processor(options), options, |_| Ok(()))
 }
 
-/// Times every row, each with memory of its own, and prints it at once.
+/// Times every row, each with memory of its own, and prints it at once; `own` has the backend's own rows.
 fn print<B: Backend>(
     backend: &B,
     device_name: &str,
     limits: Limits,
     options: Options<'_>,
+    own: impl FnOnce(&mut dyn FnMut(Row<'_, B>)) -> Result<()>,
 ) -> Result<()> {
     let device = device_like(device_name);
     println!(
@@ -119,6 +123,7 @@ fn print<B: Backend>(
     if options.has("swiglu") {
         swiglu::rows(backend, options, &mut print_row)?;
     }
+    own(&mut print_row)?;
     failed.map_or(Ok(()), Err)
 }
 

@@ -1,16 +1,15 @@
 //! Counts of launches as JSON: appended to the file of `VGPU_COUNTS`, a line each, and kept for the
 //! program if it asks.
 
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
-use vgpu::{Counts, Launch, Tally};
+use vgpu::{Launch, Report, Tally};
 
 use crate::context::lock;
 use crate::settings::settings;
+use crate::{lines, timeline};
 
 /// The program wants to be told.
 static ARE_KEPT: AtomicBool = AtomicBool::new(false);
@@ -39,7 +38,8 @@ pub fn with_kept<T>(take: impl FnOnce(&str) -> (T, bool)) -> T {
 }
 
 /// Writes a launch's counts down.
-pub fn record(kernel: &str, device: usize, launch: &Launch, counts: &Counts) {
+pub fn record(kernel: &str, device: usize, launch: &Launch, report: &Report) {
+    let Some(counts) = &report.counts else { return };
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let lines = counts.lines.iter().map(|((file, line), tally)| {
         let mut fields = json!({ "file": file, "line": line });
@@ -55,15 +55,12 @@ pub fn record(kernel: &str, device: usize, launch: &Launch, counts: &Counts) {
         "block": launch.block,
         "cluster": launch.cluster,
         "dynamic_shared_bytes": launch.dynamic_shared_bytes,
+        "timeline": report.timeline.as_ref().map(timeline::summary),
         "lines": lines.collect::<Vec<_>>(),
     });
     merge(&mut fields, to_json(&counts.total));
     if let Some(path) = &settings().counts_file {
-        // One write, so that lines of several processes do not mix.
-        let file = OpenOptions::new().create(true).append(true).open(path);
-        if let Err(error) = file.and_then(|mut it| it.write_all(format!("{fields}\n").as_bytes())) {
-            eprintln!("vgpu: VGPU_COUNTS {}: {error}", path.display());
-        }
+        lines::append("VGPU_COUNTS", path, &fields);
     }
     if ARE_KEPT.load(Ordering::Relaxed) {
         lock(&KEPT).push(fields);

@@ -20,6 +20,7 @@ mod graph;
 mod handles;
 mod heap;
 mod library;
+mod lines;
 mod module;
 mod multicast;
 mod operation;
@@ -28,6 +29,7 @@ mod remote;
 mod settings;
 mod status;
 mod stream;
+mod timeline;
 mod value;
 mod vmm;
 

@@ -8,7 +8,6 @@ use std::time::Instant;
 use vgpu::{Dependents, Fault, FaultKind, GridEnd, Launch, LaunchError, MemoryError, Span};
 
 use crate::context::Shared;
-use crate::counts;
 use crate::driver::driver;
 use crate::failure::{Failure, Result};
 use crate::graph::GraphExec;
@@ -17,6 +16,7 @@ use crate::module::Function;
 use crate::remote::Remote;
 use crate::status::Status;
 use crate::value::{Until, Value};
+use crate::{counts, timeline};
 
 /// An operation in a stream or a graph.
 #[derive(Clone)]
@@ -192,6 +192,7 @@ const WORKSPACE_BYTES: u64 = 256;
 fn run_kernel(function: &Function, mut launch: Launch, shared: &Shared) -> Result<()> {
     let (module, memory) = (&function.module, &driver()?.memory);
     launch.counts = counts::are_wanted();
+    launch.timeline = launch.counts || timeline::are_wanted();
     if launch.cooperative {
         launch.workspace = memory.alloc(module.device, WORKSPACE_BYTES)?;
         memory.initialise(launch.workspace, WORKSPACE_BYTES)?;
@@ -201,8 +202,11 @@ fn run_kernel(function: &Function, mut launch: Launch, shared: &Shared) -> Resul
         memory.free(launch.workspace)?;
     }
     let report = report.map_err(launch_failure)?;
-    if let Some(counts) = &report.counts {
-        counts::record(&function.name, module.device, &launch, counts);
+    if report.counts.is_some() {
+        counts::record(&function.name, module.device, &launch, &report);
+    }
+    if let Some(timeline) = &report.timeline {
+        timeline::record(&function.name, module.device, &launch, timeline);
     }
     shared.print(&report.output);
     Ok(())

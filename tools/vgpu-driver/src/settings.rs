@@ -26,6 +26,8 @@ pub struct Settings {
     pub fault_file: Option<PathBuf>,
     /// `VGPU_COUNTS`: every launch's counts are appended to this file, as a line of JSON.
     pub counts_file: Option<PathBuf>,
+    /// `VGPU_TIMELINE`: every launch's timeline is appended to this file, as a line of JSON.
+    pub timeline_file: Option<PathBuf>,
 }
 
 /// The choices of this process.
@@ -40,6 +42,7 @@ pub fn settings() -> &'static Settings {
         log: env::var_os("VGPU_LOG").is_some_and(|value| value != "0"),
         fault_file: env::var_os("VGPU_FAULT_FILE").map(PathBuf::from),
         counts_file: env::var_os("VGPU_COUNTS").map(PathBuf::from),
+        timeline_file: env::var_os("VGPU_TIMELINE").map(PathBuf::from),
     })
 }
 

@@ -54,6 +54,41 @@ fn a_program_runs_with_the_settings_and_is_counted() {
 }
 
 #[test]
+fn a_programs_timelines_are_printed_converted_and_drawn() {
+    let folder = TempDir::new().unwrap();
+    let program = c_program(folder.path());
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let ptx = tests().join("ptx/basic.ptx");
+    let lines = file("timeline.jsonl");
+    let args = ["run", "--timeline", &lines, &program, "libcuda.so.1", ptx.to_str().unwrap()];
+    let output = vgpu(&args);
+    assert!(output.status.success(), "{:?}", texts(&output));
+    let (trace, picture) = (file("trace.json"), file("picture.svg"));
+    let args = ["timeline", &lines, "--kernel", "scale", "--trace", &trace, "--svg", &picture];
+    let [table, stderr] = texts(&vgpu(&args));
+    let row = table.lines().nth(1).unwrap_or_else(|| panic!("{table}{stderr}"));
+    assert!(row.starts_with("scale "), "{table}");
+    let events: Value = serde_json::from_str(&fs::read_to_string(&trace).unwrap()).unwrap();
+    let events = events["traceEvents"].as_array().unwrap();
+    assert!(events.iter().any(|it| it["name"] == "run" && it["dur"].as_u64() > Some(0)));
+    let picture = fs::read_to_string(&picture).unwrap();
+    assert!(picture.starts_with("<svg") && picture.contains("warp 0"), "{picture}");
+    for (args, part) in [
+        (&["--kernel", "none"][..], "no such launch"),
+        (&["--svg", "/tmp/x.svg", "--from", "99999999"], "--from 99999999"),
+        (&["--from", "5", "--to", "5"], "less than --to"),
+        (&["--trace", "/nonexistent/trace"], "write /nonexistent/trace"),
+    ] {
+        let output = vgpu(&[&["timeline", &lines], args].concat());
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(texts(&output)[1].contains(part), "{args:?}: {:?}", texts(&output));
+    }
+    let broken = file("broken.jsonl");
+    fs::write(&broken, "{}\n").unwrap();
+    assert!(texts(&vgpu(&["timeline", &broken]))[1].contains("a line is no timeline"));
+}
+
+#[test]
 fn a_program_ends_as_it_ends_and_its_arguments_are_its_own() {
     let output = vgpu(&["run", "--seed", "3", "sh", "-c", "echo $VGPU_ASYNC; exit 7"]);
     assert_eq!(output.status.code(), Some(7));

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use vgpu::{Accumulation, Asynchrony, Image, Launch, Memory, Program};
+use vgpu::{Accumulation, Asynchrony, Checks, Image, Launch, Memory, Program};
 
 const HEADER: &str = ".version 8.7\n.target sm_90a\n.address_size 64\n";
 
-/// A kernel whose threads run `body` a hundred times.
+/// A kernel whose threads run `body` a hundred times, and `room` in global memory.
 fn looped(declarations: &str, body: &str) -> String {
     format!(
-        "{HEADER}.entry k() {{\n.reg .b32 %count; .reg .pred %more;\n{declarations}\n\
+        "{HEADER}.global .align 128 .b8 room[32768];\n.entry k() {{\n.reg .b32 %count; .reg .pred %more;\n{declarations}\n\
          mov.u32 %count, 0;\n$again:\n{body}\nadd.u32 %count, %count, 1;\n\
          setp.lt.u32 %more, %count, 100;\n@%more bra $again;\nret;\n}}\n"
     )
@@ -33,7 +33,8 @@ fn measure(
     count: impl Fn(u64) -> u64,
 ) {
     let program = Arc::new(Program::load(text).expect("the benchmark's kernel loads"));
-    let image = Image::load(program, Arc::new(Memory::new()), 0).expect("there are no variables");
+    let memory = Arc::new(Memory::with_checks(launch.checks.unwrap_or(Checks::NONE)));
+    let image = Image::load(program, memory, 0).expect("room for the variables");
     criterion.bench_function(name, |bencher| {
         bencher.iter_custom(|iterations| {
             let mut total = Duration::ZERO;
@@ -54,6 +55,7 @@ fn launch(blocks: u32, threads: u32) -> Launch {
         block: [threads, 1, 1],
         num_sms: 4,
         asynchrony: Some(Asynchrony::Earliest),
+        checks: Some(Checks::NONE),
         ..Launch::default()
     }
 }
@@ -78,12 +80,14 @@ const CHAIN: [&str; 2] = ["fma.rn.f32 %f0, %f1, %f4, %f5;", "mul.rn.f32 %f1, %f0
 const MEMORY: [&str; 2] =
     ["ld.shared.v4.u32 {%r0, %r1, %r2, %r3}, [%r5];", "st.shared.u32 [%r5], %r1;"];
 
+/// Registers for all of these; 16 bytes of shared memory for each thread are at `%r5`.
+const REGISTERS: &str = ".reg .b32 %r<6>, %f<6>; .shared .align 16 .b8 tile[2048];\n\
+    mov.u32 %r5, %tid.x;\nshl.b32 %r5, %r5, 4;\nmov.u32 %r4, tile;\nadd.u32 %r5, %r5, %r4;\n\
+    mov.u32 %r0, 1;\nmov.u32 %r1, 2;\nmov.u32 %r2, 3;\nmov.u32 %r3, 4;\n\
+    mov.f32 %f0, 0f3F800000;\nmov.f32 %f1, %f0;\nmov.f32 %f2, %f0;\nmov.f32 %f3, %f0;\n\
+    mov.f32 %f4, 0f3F7F0000;\nmov.f32 %f5, %f0;\nst.shared.v4.u32 [%r5], {%r0, %r1, %r2, %r3};";
+
 fn instructions(criterion: &mut Criterion) {
-    let registers = ".reg .b32 %r<6>, %f<6>; .shared .align 16 .b8 tile[1024];\n\
-        mov.u32 %r5, %tid.x;\nand.b32 %r5, %r5, 31;\nshl.b32 %r5, %r5, 4;\nmov.u32 %r4, tile;\n\
-        add.u32 %r5, %r5, %r4;\nmov.u32 %r0, 1;\nmov.u32 %r1, 2;\nmov.u32 %r2, 3;\nmov.u32 %r3, 4;\n\
-        mov.f32 %f0, 0f3F800000;\nmov.f32 %f1, %f0;\nmov.f32 %f2, %f0;\nmov.f32 %f3, %f0;\n\
-        mov.f32 %f4, 0f3F7F0000;\nmov.f32 %f5, %f0;";
     let cases: [(&str, &[&str]); 4] = [
         ("integer", &INTEGER),
         ("float", &FLOAT),
@@ -91,12 +95,12 @@ fn instructions(criterion: &mut Criterion) {
         ("shared_memory", &MEMORY),
     ];
     for (name, lines) in cases {
-        let text = looped(registers, &straight(lines));
+        let text = looped(REGISTERS, &straight(lines));
         let name = format!("warp_instruction/{name}");
         measure(criterion, &name, &text, &launch(1, 128), |instructions| instructions);
     }
     // Elements are those of both cores together.
-    let text = looped(registers, &straight(&INTEGER));
+    let text = looped(REGISTERS, &straight(&INTEGER));
     for host_threads in [1, 2] {
         let name = format!("warp_instruction/8_blocks_on_{host_threads}_threads");
         let launch = Launch { host_threads, ..launch(8, 128) };
@@ -121,7 +125,8 @@ fn product(types: &str, step: u32) -> String {
     body + "wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0;"
 }
 
-fn products(criterion: &mut Criterion) {
+/// Registers and shared memory of a product.
+fn product_set_up() -> String {
     let mut set_up = ".reg .b64 %a, %b, %x, %y; .reg .b32 %d<64>, %t;\n\
         .shared .align 1024 .b8 tile[24576];\nmov.u32 %t, tile;\nshr.u32 %t, %t, 4;\n\
         cvt.u64.u32 %a, %t;\nor.b64 %a, %a, 0x4000004000010000;\nadd.u64 %b, %a, 512;\n"
@@ -129,6 +134,11 @@ fn products(criterion: &mut Criterion) {
     for i in 0..64 {
         writeln!(set_up, "mov.b32 %d{i}, 0;").expect("a string takes what is written");
     }
+    set_up
+}
+
+fn products(criterion: &mut Criterion) {
+    let set_up = product_set_up();
     for (name, types, step) in [("e4m3", "e4m3.e4m3", 32), ("bf16", "bf16.bf16", 16)] {
         let text = looped(&set_up, &product(types, step));
         for (how, accumulation) in [("fp32", Accumulation::Fp32), ("hopper", Accumulation::Hopper)]
@@ -136,6 +146,53 @@ fn products(criterion: &mut Criterion) {
             let name = format!("wgmma/m64n128k{step}_{name}_{how}");
             let launch = Launch { accumulation: Some(accumulation), ..launch(1, 128) };
             measure(criterion, &name, &text, &launch, |_| 400);
+        }
+    }
+}
+
+/// Loads and stores at `%x` and behind it, of one byte or word each.
+fn global_accesses(ty: &str) -> String {
+    let lines: Vec<String> = (0..8)
+        .map(|i| {
+            let at = 8192 * (i / 2);
+            match i % 2 {
+                0 => format!("ld.global.{ty} %r0, [%x+{at}];"),
+                _ => format!("st.global.{ty} [%x+{at}], %r1;"),
+            }
+        })
+        .collect();
+    straight(&lines.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// The same with and without all checks.
+fn checks(criterion: &mut Criterion) {
+    // Word `step * thread % 128` of 128 words, `bytes` apart.
+    let global = |step: u32, bytes: u32| {
+        format!(
+            ".reg .b64 %x, %y; .reg .b32 %r<4>;\n\
+             mov.u32 %r1, %tid.x;\nmul.lo.u32 %r1, %r1, {step};\nand.b32 %r1, %r1, 127;\n\
+             mul.wide.u32 %x, %r1, {bytes};\nmov.u64 %y, room;\ncvta.global.u64 %y, %y;\nadd.u64 %x, %x, %y;"
+        )
+    };
+    let mma = "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%f0, %f1, %f2, %f3}, \
+               {%r0, %r1, %r2, %r3}, {%r0, %r1}, {%f0, %f1, %f2, %f3};";
+    let cases: [(&str, String, String); 9] = [
+        ("integer", REGISTERS.to_owned(), straight(&INTEGER)),
+        ("float", REGISTERS.to_owned(), straight(&FLOAT)),
+        ("shared_memory", REGISTERS.to_owned(), straight(&MEMORY)),
+        ("global_in_a_row", global(1, 4), global_accesses("u32")),
+        ("global_scattered", global(37, 64), global_accesses("u32")),
+        ("global_scattered_bytes", global(37, 61), global_accesses("u8")),
+        ("mma_m16n8k16_bf16", REGISTERS.to_owned(), straight(&[mma])),
+        ("wgmma_m64n128k32_e4m3", product_set_up(), product("e4m3.e4m3", 32)),
+        ("wgmma_m64n128k16_bf16", product_set_up(), product("bf16.bf16", 16)),
+    ];
+    for (name, set_up, body) in cases {
+        let text = looped(&set_up, &body);
+        let count = |instructions| if name.starts_with("wgmma") { 400 } else { instructions };
+        for (how, checks) in [("unchecked", Checks::NONE), ("checked", Checks::ALL)] {
+            let launch = Launch { checks: Some(checks), ..launch(1, 128) };
+            measure(criterion, &format!("checks/{name}/{how}"), &text, &launch, count);
         }
     }
 }
@@ -165,5 +222,5 @@ fn load(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, instructions, products, load);
+criterion_group!(benches, instructions, products, checks, load);
 criterion_main!(benches);

@@ -12,6 +12,7 @@ use crate::machine::{Grid, Shape};
 use crate::memory::{Memory, MemoryError};
 use crate::overlap::{Dependents, GridEnd};
 use crate::program::{Kernel, Program, RESERVED_SHARED};
+use crate::timeline::Timeline;
 
 /// Most bytes of shared memory that a block of sm_90 can have.
 pub const MAX_SHARED_BYTES: u32 = 227 * 1024;
@@ -64,12 +65,14 @@ pub struct Launch {
     pub dependents: Option<Dependents>,
     /// What the launch does is counted: [`Report::counts`].
     pub counts: bool,
+    /// A timeline of the first cluster is made: [`Report::timeline`].
+    pub timeline: bool,
     /// Mistakes that are looked for; `None` for what `VGPU_CHECK` says ([`Checks::from_env`]).
     pub checks: Option<Checks>,
     /// How tensor cores add; `None` for what `VGPU_ACCUMULATION` says ([`Accumulation::from_env`]).
     pub accumulation: Option<Accumulation>,
     /// Host threads that clusters may be spread over, 0 for as many as the host has. Random runs,
-    /// runs with checks or counts, launches that overlap, and kernels that print stay on one.
+    /// runs with checks, counts or a timeline, launches that overlap, and kernels that print stay on one.
     pub host_threads: usize,
 }
 
@@ -89,6 +92,7 @@ impl Default for Launch {
             front: None,
             dependents: None,
             counts: false,
+            timeline: false,
             checks: None,
             accumulation: None,
             host_threads: 0,
@@ -103,6 +107,8 @@ pub struct Report {
     pub instructions: u64,
     /// What it did, if it was to be counted.
     pub counts: Option<Counts>,
+    /// When its first cluster would do what, if that was asked for.
+    pub timeline: Option<Timeline>,
     /// What it printed.
     pub output: String,
 }
@@ -187,7 +193,8 @@ impl Image {
             Grid::new(&self.program, kernel, &self.memory, &self.globals, &shape, &launch.params);
         grid.run()?;
         let instructions = grid.executed.iter().sum();
-        Ok(Report { instructions, counts: grid.counts(), output: grid.output })
+        let (counts, timeline) = (grid.counts(), grid.timeline());
+        Ok(Report { instructions, counts, timeline, output: grid.output })
     }
 
     /// Checks a launch as [`Image::launch`] does, and runs nothing.
@@ -309,6 +316,7 @@ fn shape(kernel: &Kernel, launch: &Launch) -> Result<Shape, LaunchError> {
         accumulation,
         host_threads: launch.host_threads,
         counts: launch.counts,
+        timeline: launch.timeline,
         front: launch.front.clone(),
         dependents: launch.dependents.clone(),
     })

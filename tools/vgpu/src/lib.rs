@@ -15,6 +15,7 @@ mod overlap;
 mod program;
 pub mod ptx;
 mod tensor_map;
+pub mod timeline;
 
 pub use accumulation::{Accumulation, AccumulationError};
 pub use asynchrony::{Asynchrony, AsynchronyError};

@@ -11,9 +11,9 @@ fn copies_of_threads_are_there_after_their_group() {
     // Each thread copies 16 bytes, 8 of them from memory; waits for all groups but an empty one,
     // then copies 4 more bytes.
     let body = format!(
-        "mul.lo.u32 %r1, %tid, 16;\ncvt.u64.u32 %rd1, %r1;\nadd.u64 %rd2, %a, %rd1;\n\
+        "mul.lo.u32 %r1, %me, 16;\ncvt.u64.u32 %rd1, %r1;\nadd.u64 %rd2, %a, %rd1;\n\
          mov.u32 %r2, tile;\nadd.u32 %r2, %r2, %r1;\n\
-         st.shared.v4.u32 [%r2], {{%tid, %tid, %tid, %tid}};\n\
+         st.shared.v4.u32 [%r2], {{%me, %me, %me, %me}};\n\
          cp.async.cg.shared.global.L2::256B [%r2], [%rd2], 16, 8;\ncp.async.commit_group;\n\
          cp.async.commit_group;\ncp.async.wait_group 1;\n\
          cp.async.ca.shared::cta.global.L2::128B [%r2+8], [%rd2+12], 4;\nld.shared.v2.u32 {{%r3, %r4}}, [%r2];\n\
@@ -34,9 +34,9 @@ fn copies_can_be_ignored_and_can_arrive_at_a_barrier() {
     for (noinc, arrivals) in [("", 1), (".noinc", 33)] {
         let body = format!(
             "@%p7 mbarrier.init.shared.b64 [bar], {arrivals};\nbar.warp.sync -1;\n\
-             shl.b32 %r1, %tid, 2;\ncvt.u64.u32 %rd1, %r1;\nadd.u64 %rd2, %a, %rd1;\n\
+             shl.b32 %r1, %me, 2;\ncvt.u64.u32 %rd1, %r1;\nadd.u64 %rd2, %a, %rd1;\n\
              mov.u32 %r2, tile;\nadd.u32 %r2, %r2, %r1;\nst.shared.u32 [%r2], 5;\n\
-             setp.gt.u32 %p1, %tid, 15;\n\
+             setp.gt.u32 %p1, %me, 15;\n\
              cp.async.ca.shared.global [%r2], [%rd2], 4, %p1;\n\
              cp.async.mbarrier.arrive{noinc}.shared::cta.b64 [bar];\nbar.warp.sync -1;\n\
              @%p7 mbarrier.arrive.shared.b64 _, [bar];\n{}ld.shared.u32 %r3, [%r2];\n{}",
@@ -124,10 +124,10 @@ fn asynchronous_stores_and_reductions_bring_their_bytes() {
          barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;\n\
          setp.eq.u32 %p1, %r3, 1;\n@%p1 bra $one;\n\
          mapa.shared::cluster.u32 %r4, %r1, 1;\nmapa.shared::cluster.u32 %r5, %r2, 1;\n\
-         mad.lo.u32 %r6, %tid, 16, %r4;\ncvt.u64.u32 %rd1, %tid;\nmov.u64 %rd2, 3;\n\
+         mad.lo.u32 %r6, %me, 16, %r4;\ncvt.u64.u32 %rd1, %me;\nmov.u64 %rd2, 3;\n\
          st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v2.b64 [%r6], {{%rd1, %rd2}}, [%r5];\n\
-         red.async.relaxed.cluster.shared::cluster.mbarrier::complete_tx::bytes.add.u32 [%r4+1024], %tid, [%r5];\n\
-         bra $end;\n$one: {}mad.lo.u32 %r6, %tid, 16, %r1;\n\
+         red.async.relaxed.cluster.shared::cluster.mbarrier::complete_tx::bytes.add.u32 [%r4+1024], %me, [%r5];\n\
+         bra $end;\n$one: {}mad.lo.u32 %r6, %me, 16, %r1;\n\
          ld.shared.v4.u32 {{%r7, %r8, %r9, %r10}}, [%r6];\nadd.u32 %r7, %r7, %r9;\n\
          ld.shared.u32 %r8, [tile+1024];\nadd.u32 %r7, %r7, %r8;\n{}\
          $end: barrier.cluster.arrive;\nbarrier.cluster.wait;",
@@ -162,7 +162,7 @@ fn registers_move_between_the_warps_of_a_block() {
     // 128 registers a thread: warp 1 can grow by 32 only when warp 0 has shrunk.
     let grow = |first: u32| {
         format!(
-            "setp.lt.u32 %p1, %tid, 32;\n@%p1 bra $low;\nsetmaxnreg.inc.sync.aligned.u32 160;\nbra $end;\n\
+            "setp.lt.u32 %p1, %me, 32;\n@%p1 bra $low;\nsetmaxnreg.inc.sync.aligned.u32 160;\nbra $end;\n\
              $low: setmaxnreg.dec.sync.aligned.u32 {first};\n$end: mov.u32 %r1, 6;\n{}",
             store("%r1")
         )

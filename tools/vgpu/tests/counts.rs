@@ -7,14 +7,14 @@ use vgpu::{Asynchrony, Checks, Counts, Launch, Swizzle, Tally, TensorMap, Tensor
 
 const HEADER: &str = ".version 8.7\n.target sm_90a\n.address_size 64\n.file 1 \"model.cu\"\n";
 
-/// A kernel `k` with two buffers in `%a` and `%b`, the thread in `%tid`, 16 KiB at `tile` and an
+/// A kernel `k` with two buffers in `%a` and `%b`, the thread in `%me`, 16 KiB at `tile` and an
 /// mbarrier at `bar`.
 fn kernel(body: &str) -> String {
     format!(
         "{HEADER}.entry k(.param .u64 pa, .param .u64 pb) {{\n.loc 1 10 1\n\
-         .reg .b64 %a, %b, %rd<16>; .reg .b32 %tid, %r<32>; .reg .pred %p<8>; .reg .f32 %f<8>;\n\
+         .reg .b64 %a, %b, %rd<16>; .reg .b32 %me, %r<32>; .reg .pred %p<8>; .reg .f32 %f<8>;\n\
          .shared .align 1024 .b8 tile[16384]; .shared .align 8 .b64 bar;\n\
-         ld.param.u64 %a, [pa];\nld.param.u64 %b, [pb];\nmov.u32 %tid, %tid.x;\n.loc 1 20 1\n\
+         ld.param.u64 %a, [pa];\nld.param.u64 %b, [pb];\nmov.u32 %me, %tid.x;\n.loc 1 20 1\n\
          {body}\n.loc 1 30 1\nret;\n}}\n"
     )
 }
@@ -71,7 +71,7 @@ fn coalescing_is_the_used_part_of_the_sectors() {
     let strided = |stride: u32, ty: &str| {
         let registers = if ty.starts_with("v4") { "{%r1, %r2, %r3, %r4}" } else { "%r1" };
         let body = format!(
-            "mul.wide.u32 %rd1, %tid, {stride};\nadd.u64 %rd1, %a, %rd1;\nld.global.{ty} {registers}, [%rd1];"
+            "mul.wide.u32 %rd1, %me, {stride};\nadd.u64 %rd1, %a, %rd1;\nld.global.{ty} {registers}, [%rd1];"
         );
         let total = total(&body);
         (total.global_sectors, total.coalescing())
@@ -97,7 +97,7 @@ fn generic_addresses_count_where_they_lead() {
 fn shared_memory_takes_the_passes_that_its_banks_need() {
     let strided = |stride: u32, access: &str| {
         let total =
-            total(&format!("mov.u32 %r1, tile;\nmad.lo.u32 %r1, %tid, {stride}, %r1;\n{access}"));
+            total(&format!("mov.u32 %r1, tile;\nmad.lo.u32 %r1, %me, {stride}, %r1;\n{access}"));
         (total.shared_passes, total.bank_conflicts)
     };
     assert_eq!(strided(4, "ld.shared.u32 %r2, [%r1];"), (1, 0));
@@ -133,7 +133,7 @@ const WAIT: &str = "$w: mbarrier.try_wait.parity.shared::cta.b64 %p3, [bar], 0;\
 #[test]
 fn a_bulk_copy_counts_its_bytes_and_a_wait_once() {
     let body = format!(
-        "setp.ne.u32 %p1, %tid, 0;\n@%p1 bra $wait;\nmbarrier.init.shared::cta.b64 [bar], 1;\n\
+        "setp.ne.u32 %p1, %me, 0;\n@%p1 bra $wait;\nmbarrier.init.shared::cta.b64 [bar], 1;\n\
          mbarrier.arrive.expect_tx.shared::cta.b64 _, [bar], 256;\n\
          cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [tile], [%a], 256, [bar];\n\
          cp.async.bulk.global.shared::cta.bulk_group [%b], [tile], 64;\ncp.async.bulk.commit_group;\n\
@@ -151,7 +151,7 @@ fn waits_in_vain_are_counted_apart() {
     let body = "@%p7 bra $skip;\nmbarrier.init.shared::cta.b64 [bar], 1;\n$skip: bar.warp.sync -1;\n\
                 mbarrier.test_wait.parity.shared::cta.b64 %p3, [bar], 0;\n\
                 mbarrier.test_wait.parity.shared::cta.b64 %p3, [bar], 1;";
-    let body = format!("setp.ne.u32 %p7, %tid, 0;\n{body}");
+    let body = format!("setp.ne.u32 %p7, %me, 0;\n{body}");
     let total = total(&body);
     assert_eq!((total.retries, total.classes["mbarrier"]), (1, 3));
 }
@@ -160,9 +160,9 @@ fn waits_in_vain_are_counted_apart() {
 fn a_box_counts_what_lies_in_the_tensor_and_what_it_fills() {
     let text = format!(
         "{HEADER}.entry k(.param .align 64 .b8 map[128]) {{ .reg .b64 %m; .reg .pred %p<4>;\n\
-         .reg .b32 %tid; .shared .align 1024 .b8 tile[4096]; .shared .align 8 .b64 bar;\n\
-         mov.b64 %m, map;\ncvta.param.u64 %m, %m;\nmov.u32 %tid, %tid.x;\n\
-         setp.ne.u32 %p1, %tid, 0;\n@%p1 bra $wait;\nmbarrier.init.shared::cta.b64 [bar], 1;\n\
+         .reg .b32 %me; .shared .align 1024 .b8 tile[4096]; .shared .align 8 .b64 bar;\n\
+         mov.b64 %m, map;\ncvta.param.u64 %m, %m;\nmov.u32 %me, %tid.x;\n\
+         setp.ne.u32 %p1, %me, 0;\n@%p1 bra $wait;\nmbarrier.init.shared::cta.b64 [bar], 1;\n\
          fence.mbarrier_init.release.cluster;\nmbarrier.arrive.expect_tx.shared::cta.b64 _, [bar], 1024;\n\
          cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes \
          [tile], [%m, {{80, 17}}], [bar];\n$wait: bar.warp.sync -1;\n{WAIT}ret;\n}}\n"
@@ -191,7 +191,7 @@ fn a_box_counts_what_lies_in_the_tensor_and_what_it_fills() {
 #[test]
 fn the_same_launch_has_the_same_counts() {
     // The second warp answers the first through shared memory, which the first polls.
-    let body = "setp.lt.u32 %p1, %tid, 32;\n@%p1 bra $poll;\nst.volatile.shared.u32 [tile], 1;\n\
+    let body = "setp.lt.u32 %p1, %me, 32;\n@%p1 bra $poll;\nst.volatile.shared.u32 [tile], 1;\n\
                 bra $end;\n$poll: ld.volatile.shared.u32 %r1, [tile];\nsetp.eq.u32 %p2, %r1, 0;\n\
                 @%p2 bra $poll;\n$end:";
     let first = counts(body, 3, 64);

@@ -16,7 +16,7 @@ fn fault(body: &str, threads: u32) -> vgpu::Fault {
 #[test]
 fn an_access_out_of_bounds_names_thread_line_and_allocation() {
     let fault = fault(
-        "mul.wide.u32 %rd1, %tid, 4;\nadd.u64 %rd1, %a, %rd1;\nld.global.u32 %r1, [%rd1];",
+        "mul.wide.u32 %rd1, %me, 4;\nadd.u64 %rd1, %a, %rd1;\nld.global.u32 %r1, [%rd1];",
         32,
     );
     let FaultKind::OutOfBounds { access, bytes: 4, hint, .. } = &fault.kind else {
@@ -28,7 +28,7 @@ fn an_access_out_of_bounds_names_thread_line_and_allocation() {
     assert_eq!((at.thread, at.block), ([4, 0, 0], [0; 3]));
     assert_eq!(at.instruction, "ld.global.u32 %r1, [%rd1];");
     let text =
-        kernel("mul.wide.u32 %rd1, %tid, 4;\nadd.u64 %rd1, %a, %rd1;\nld.global.u32 %r1, [%rd1];");
+        kernel("mul.wide.u32 %rd1, %me, 4;\nadd.u64 %rd1, %a, %rd1;\nld.global.u32 %r1, [%rd1];");
     assert_eq!(text.lines().nth(at.line as usize - 1), Some("ld.global.u32 %r1, [%rd1];"));
 }
 
@@ -72,7 +72,7 @@ fn freed_memory_is_named_as_such() {
 
 #[test]
 fn traps_name_the_first_thread() {
-    let fault = fault("setp.lt.u32 %p1, %tid, 9;\n@%p1 bra $fine;\ntrap;\n$fine:", 32);
+    let fault = fault("setp.lt.u32 %p1, %me, 9;\n@%p1 bra $fine;\ntrap;\n$fine:", 32);
     assert_eq!(fault.kind, FaultKind::Trap);
     assert_eq!(fault.at.unwrap().thread, [9, 0, 0]);
 }
@@ -80,7 +80,7 @@ fn traps_name_the_first_thread() {
 #[test]
 fn a_barrier_that_some_warps_never_reach_is_a_deadlock() {
     // Warp 1 waits at barrier 1, warp 0 at barrier 2.
-    let body = "setp.lt.u32 %p1, %tid, 32;\n@%p1 bra $low;\nbar.sync 1, 64;\nbra $end;\n\
+    let body = "setp.lt.u32 %p1, %me, 32;\n@%p1 bra $low;\nbar.sync 1, 64;\nbra $end;\n\
          $low: bar.sync 2, 64;\n$end:";
     let fault = fault(body, 64);
     let FaultKind::Deadlock { waiting } = &fault.kind else { panic!("{fault}") };
@@ -92,10 +92,8 @@ fn a_barrier_that_some_warps_never_reach_is_a_deadlock() {
 
 #[test]
 fn a_diverged_aligned_barrier_is_a_deadlock() {
-    let fault = fault(
-        "setp.lt.u32 %p1, %tid, 9;\n@%p1 bra $end;\nbar.sync 0;\n$end: bar.warp.sync -1;",
-        32,
-    );
+    let fault =
+        fault("setp.lt.u32 %p1, %me, 9;\n@%p1 bra $end;\nbar.sync 0;\n$end: bar.warp.sync -1;", 32);
     let FaultKind::Deadlock { waiting } = &fault.kind else { panic!("{fault}") };
     assert!(waiting.iter().any(|w| w.contains("`bar.sync 0;`")), "{waiting:?}");
 }
@@ -138,6 +136,23 @@ fn everything_unsupported_is_reported_at_once() {
     assert_eq!(lines, [5, 6, 7, 8]);
     assert_eq!(all[1].reason, "`%r2` is not declared");
     assert_eq!(all[2].reason, "vgpu has no `add.u77`");
+}
+
+/// As ptxas does. A register with the name of a special one is allowed, but hides that.
+#[test]
+fn names_that_hide_or_repeat_others_are_refused() {
+    let text = format!(
+        "{HEADER}.entry k() {{ .reg .b32 %tid, %r<4>, %laneid;\nmov.u32 %laneid, 5;\n\
+         mov.u32 %r1, %tid.x;\n.shared .b8 %r[4];\n{{ .reg .b32 %r<4>; mov.u32 %r1, %ntid.x; }}\n\
+         mov.u32 %tid, %tid.y;\nret; }}\n"
+    );
+    let Err(LoadError::Unsupported(all)) = Program::load(&text) else { panic!("it has faults") };
+    let reasons: Vec<_> = all.iter().map(|it| (it.line, it.reason.as_str())).collect();
+    let hidden = |part: &str| {
+        format!("`%tid` is declared here, which hides a special register, and has no `.{part}`")
+    };
+    let expected = [(6, hidden("x")), (7, "`%r` is declared twice".to_owned()), (9, hidden("y"))];
+    assert_eq!(reasons, expected.each_ref().map(|(line, reason)| (*line, reason.as_str())));
 }
 
 #[test]

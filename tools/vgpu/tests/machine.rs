@@ -10,10 +10,10 @@ use vgpu::Launch;
 fn threads_of_a_warp_take_different_ways_and_meet_again() {
     // Even threads multiply, odd ones loop tid times; all then vote together.
     let body = format!(
-        "and.b32 %r1, %tid, 1;\nsetp.eq.u32 %p1, %r1, 0;\nmov.u32 %r2, 0;\n@%p1 bra $even;\n\
-         mov.u32 %r3, %tid;\n$loop: add.u32 %r2, %r2, 3;\nsub.u32 %r3, %r3, 1;\n\
+        "and.b32 %r1, %me, 1;\nsetp.eq.u32 %p1, %r1, 0;\nmov.u32 %r2, 0;\n@%p1 bra $even;\n\
+         mov.u32 %r3, %me;\n$loop: add.u32 %r2, %r2, 3;\nsub.u32 %r3, %r3, 1;\n\
          setp.ne.u32 %p2, %r3, 0;\n@%p2 bra $loop;\nbra $join;\n\
-         $even: mul.lo.u32 %r2, %tid, 100;\n\
+         $even: mul.lo.u32 %r2, %me, 100;\n\
          $join: vote.sync.ballot.b32 %r4, %p1, 0xffffffff;\nxor.b32 %r2, %r2, %r4;\n{}",
         store("%r2")
     );
@@ -28,7 +28,7 @@ fn a_thread_that_holds_a_lock_gets_its_turn() {
     // Every thread of the warp takes the same lock in turn: without fairness this never ends.
     let body = "mov.u32 %r5, 0;\n\
          $again: atom.global.cas.b32 %r1, [%a], 0, 1;\nsetp.ne.u32 %p1, %r1, 0;\n@%p1 bra $again;\n\
-         membar.gl;\nld.global.u32 %r2, [%b];\nadd.u32 %r2, %r2, %tid;\nst.global.u32 [%b], %r2;\nmembar.gl;\n\
+         membar.gl;\nld.global.u32 %r2, [%b];\nadd.u32 %r2, %r2, %me;\nst.global.u32 [%b], %r2;\nmembar.gl;\n\
          atom.global.exch.b32 %r3, [%a], 0;";
     assert_eq!(words(body, 32, &[0])[0], (0..32).sum::<u32>());
 }
@@ -48,7 +48,7 @@ fn shuffles_move_values_within_segments() {
     ];
     for (mode, source, clamp, from) in cases {
         let body = format!(
-            "mul.lo.u32 %r1, %tid, 11;\nshfl.sync.{mode}.b32 %r2|%p1, %r1, {source}, {clamp}, -1;\n{}",
+            "mul.lo.u32 %r1, %me, 11;\nshfl.sync.{mode}.b32 %r2|%p1, %r1, {source}, {clamp}, -1;\n{}",
             store("%r2")
         );
         let expected: Vec<u32> = (0..32).map(|i| from(i) * 11).collect();
@@ -59,38 +59,38 @@ fn shuffles_move_values_within_segments() {
 #[test]
 fn votes_matches_and_reductions_see_their_members_only() {
     // Threads 0 to 15 and 16 to 31 are two groups.
-    let group = "setp.lt.u32 %p1, %tid, 16;\nselp.b32 %r1, 0x0000ffff, 0xffff0000, %p1;\n";
+    let group = "setp.lt.u32 %p1, %me, 16;\nselp.b32 %r1, 0x0000ffff, 0xffff0000, %p1;\n";
     let case = |text: &str, expected: fn(u32) -> u32| {
         let body = format!("{group}{text}\n{}", store("%r2"));
         let expected: Vec<u32> = (0..32).map(expected).collect();
         assert_eq!(words(&body, 32, &[0]), expected, "{text}");
     };
-    let odd = "and.b32 %r3, %tid, 1;\nsetp.ne.u32 %p2, %r3, 0;\n";
+    let odd = "and.b32 %r3, %me, 1;\nsetp.ne.u32 %p2, %r3, 0;\n";
     case(&format!("{odd}vote.sync.ballot.b32 %r2, %p2, %r1;"), |i| {
         if i < 16 { 0xaaaa } else { 0xaaaa_0000 }
     });
     case(
-        "setp.lt.u32 %p2, %tid, 20;\nvote.sync.all.pred %p3, %p2, %r1;\nselp.b32 %r2, 1, 0, %p3;",
+        "setp.lt.u32 %p2, %me, 20;\nvote.sync.all.pred %p3, %p2, %r1;\nselp.b32 %r2, 1, 0, %p3;",
         |i| u32::from(i < 16),
     );
     case(
-        "setp.gt.u32 %p2, %tid, 20;\nvote.sync.any.pred %p3, %p2, %r1;\nselp.b32 %r2, 1, 0, %p3;",
+        "setp.gt.u32 %p2, %me, 20;\nvote.sync.any.pred %p3, %p2, %r1;\nselp.b32 %r2, 1, 0, %p3;",
         |i| u32::from(i >= 16),
     );
     case(
-        "setp.gt.u32 %p2, %tid, 15;\nvote.sync.uni.pred %p3, %p2, %r1;\nselp.b32 %r2, 1, 0, %p3;",
+        "setp.gt.u32 %p2, %me, 15;\nvote.sync.uni.pred %p3, %p2, %r1;\nselp.b32 %r2, 1, 0, %p3;",
         |_| 1,
     );
-    case("redux.sync.add.u32 %r2, %tid, %r1;", |i| if i < 16 { 120 } else { 376 });
-    case("sub.s32 %r4, 3, %tid;\nredux.sync.min.s32 %r2, %r4, %r1;", |i| {
+    case("redux.sync.add.u32 %r2, %me, %r1;", |i| if i < 16 { 120 } else { 376 });
+    case("sub.s32 %r4, 3, %me;\nredux.sync.min.s32 %r2, %r4, %r1;", |i| {
         if i < 16 { -12i32 as u32 } else { -28i32 as u32 }
     });
-    case("redux.sync.or.b32 %r2, %tid, %r1;", |i| if i < 16 { 15 } else { 31 });
-    case("shr.u32 %r4, %tid, 2;\nmatch.any.sync.b32 %r2, %r4, %r1;", |i| 0xf << (i / 4 * 4));
-    case("shr.u32 %r4, %tid, 5;\nmatch.all.sync.b32 %r2|%p4, %r4, %r1;", |i| {
+    case("redux.sync.or.b32 %r2, %me, %r1;", |i| if i < 16 { 15 } else { 31 });
+    case("shr.u32 %r4, %me, 2;\nmatch.any.sync.b32 %r2, %r4, %r1;", |i| 0xf << (i / 4 * 4));
+    case("shr.u32 %r4, %me, 5;\nmatch.all.sync.b32 %r2|%p4, %r4, %r1;", |i| {
         if i < 16 { 0xffff } else { 0xffff_0000 }
     });
-    case("match.all.sync.b32 %r2|%p4, %tid, %r1;\nselp.b32 %r2, 9, %r2, %p4;", |_| 0);
+    case("match.all.sync.b32 %r2|%p4, %me, %r1;\nselp.b32 %r2, 9, %r2, %p4;", |_| 0);
     case("elect.sync %r2|%p4, %r1;\nselp.b32 %r2, 100, %r2, %p4;", |i| match i {
         0 | 16 => 100,
         1..16 => 0,
@@ -105,9 +105,9 @@ fn votes_matches_and_reductions_see_their_members_only() {
 fn barriers_order_the_warps_of_a_block() {
     // Thread i writes slot i of shared memory, then reads the slot of the thread opposite.
     let body = format!(
-        ".shared .align 4 .b8 slots[1024];\nmov.u32 %r1, slots;\nshl.b32 %r2, %tid, 2;\n\
-         add.u32 %r3, %r1, %r2;\nmul.lo.u32 %r4, %tid, 7;\nst.shared.u32 [%r3], %r4;\n\
-         bar.sync 0;\nsub.u32 %r5, 255, %tid;\nshl.b32 %r5, %r5, 2;\nadd.u32 %r5, %r1, %r5;\n\
+        ".shared .align 4 .b8 slots[1024];\nmov.u32 %r1, slots;\nshl.b32 %r2, %me, 2;\n\
+         add.u32 %r3, %r1, %r2;\nmul.lo.u32 %r4, %me, 7;\nst.shared.u32 [%r3], %r4;\n\
+         bar.sync 0;\nsub.u32 %r5, 255, %me;\nshl.b32 %r5, %r5, 2;\nadd.u32 %r5, %r1, %r5;\n\
          ld.shared.u32 %r6, [%r5];\n{}",
         store("%r6")
     );
@@ -119,8 +119,8 @@ fn barriers_order_the_warps_of_a_block() {
 fn named_barriers_count_arrivals_of_other_warps() {
     // Warp 0 waits at barrier 1 for 64 threads; warp 1 arrives after it wrote and does not wait.
     let body = format!(
-        ".shared .u32 value;\nmov.u32 %r6, 1;\nsetp.lt.u32 %p1, %tid, 32;\n@%p1 bra $reader;\n\
-         setp.ne.u32 %p2, %tid, 32;\n@!%p2 st.shared.u32 [value], 77;\nbar.arrive 1, 64;\nbra $end;\n\
+        ".shared .u32 value;\nmov.u32 %r6, 1;\nsetp.lt.u32 %p1, %me, 32;\n@%p1 bra $reader;\n\
+         setp.ne.u32 %p2, %me, 32;\n@!%p2 st.shared.u32 [value], 77;\nbar.arrive 1, 64;\nbra $end;\n\
          $reader: bar.sync 1, 64;\nld.shared.u32 %r6, [value];\n$end:\n{}",
         store("%r6")
     );
@@ -136,7 +136,7 @@ fn barrier_reductions_give_every_thread_the_result() {
             _ => ("%r2", ""),
         };
         format!(
-            "setp.lt.u32 %p1, %tid, 40;\nbar.red.{op}.{ty} {dest}, 0, %p1;\n{after}\n{}",
+            "setp.lt.u32 %p1, %me, 40;\nbar.red.{op}.{ty} {dest}, 0, %p1;\n{after}\n{}",
             store("%r2")
         )
     };
@@ -148,7 +148,7 @@ fn barrier_reductions_give_every_thread_the_result() {
 #[test]
 fn threads_that_ended_are_not_waited_for() {
     let body = format!(
-        "setp.ge.u32 %p1, %tid, 40;\n@%p1 exit;\nbar.warp.sync 0xffffffff;\nbar.sync 0;\n\
+        "setp.ge.u32 %p1, %me, 40;\n@%p1 exit;\nbar.warp.sync 0xffffffff;\nbar.sync 0;\n\
          mov.u32 %r1, 5;\n{}",
         store("%r1")
     );
@@ -180,7 +180,7 @@ fn generic_addresses_reach_every_space() {
     let body = format!(
         ".shared .align 8 .b8 s[64]; .local .align 8 .b8 l[64];\n\
          mov.u64 %rd1, s;\ncvta.shared.u64 %rd1, %rd1;\nst.u32 [%rd1+4], 11;\nld.shared.u32 %r1, [s+4];\n\
-         mov.u64 %rd2, l;\ncvta.local.u64 %rd2, %rd2;\nst.u32 [%rd2+8], %tid;\nld.local.u32 %r2, [l+8];\n\
+         mov.u64 %rd2, l;\ncvta.local.u64 %rd2, %rd2;\nst.u32 [%rd2+8], %me;\nld.local.u32 %r2, [l+8];\n\
          mov.u64 %rd3, pb;\ncvta.param.u64 %rd3, %rd3;\nld.u64 %rd4, [%rd3];\n\
          setp.eq.u64 %p1, %rd4, %b;\nselp.b32 %r3, 1000, 0, %p1;\n\
          isspacep.shared %p2, %rd1;\nselp.b32 %r4, 10000, 0, %p2;\n\
@@ -317,6 +317,17 @@ fn special_registers_describe_the_launch() {
     gpu.launch("k", &shape).unwrap();
     let expected = [7, 3, 10, 37, 5, 1, 31, 3, 8, 32, 64, 2];
     assert_eq!(gpu.download::<u32>(out, 12), expected);
+}
+
+#[test]
+fn a_named_cluster_shows() {
+    let body =
+        format!("mov.pred %p1, %is_explicit_cluster;\nselp.b32 %r1, 3, 4, %p1;\n{}", store("%r1"));
+    assert_eq!(words(&body, 1, &[0]), [4]);
+    let gpu = Gpu::new(&kernel(&body));
+    let (a, b) = (gpu.upload(&[0u32]), gpu.upload(&[0u32; 2]));
+    gpu.launch("k", &Launch { cluster: [2, 1, 1], ..launch(2, 1, &[a, b]) }).unwrap();
+    assert_eq!(gpu.download::<u32>(b, 1), [3]);
 }
 
 #[test]

@@ -10,7 +10,7 @@ fn a_phase_ends_when_all_have_arrived() {
     // Warp 1 writes and arrives with all threads; warp 0 waits for the first phase.
     let body = format!(
         "@%p7 mbarrier.init.shared::cta.b64 [bar], 32;\nfence.mbarrier_init.release.cluster;\nbar.sync 0;\n\
-         setp.lt.u32 %p1, %tid, 32;\n@%p1 bra $low;\nst.shared.u32 [tile], 99;\n\
+         setp.lt.u32 %p1, %me, 32;\n@%p1 bra $low;\nst.shared.u32 [tile], 99;\n\
          mbarrier.arrive.release.cta.shared::cta.b64 _, [bar];\nbra $end;\n\
          $low: {}ld.shared.u32 %r1, [tile];\n$end:\n{}",
         wait("w", 0),

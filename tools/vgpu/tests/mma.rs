@@ -14,15 +14,15 @@ const HEADER: &str = ".version 8.7\n.target sm_90a\n.address_size 64\n";
 fn warp(inputs: &[u32], a: usize, d: usize, body: &str, accumulation: Accumulation) -> Vec<u32> {
     let mut text = format!(
         "{HEADER}.entry k(.param .u64 pa, .param .u64 pb) {{\n.shared .align 128 .b8 tile[1024];\n\
-         .reg .b64 %a, %b, %x; .reg .b32 %s<{a}>, %d<{d}>, %tid, %r<8>;\n\
-         ld.param.u64 %a, [pa];\nld.param.u64 %b, [pb];\nmov.u32 %tid, %tid.x;\n\
-         mul.wide.u32 %x, %tid, {};\nadd.u64 %x, %a, %x;\n",
+         .reg .b64 %a, %b, %x; .reg .b32 %s<{a}>, %d<{d}>, %me, %r<8>;\n\
+         ld.param.u64 %a, [pa];\nld.param.u64 %b, [pb];\nmov.u32 %me, %tid.x;\n\
+         mul.wide.u32 %x, %me, {};\nadd.u64 %x, %a, %x;\n",
         4 * a
     );
     for i in 0..a {
         writeln!(text, "ld.global.u32 %s{i}, [%x+{}];", 4 * i).unwrap();
     }
-    writeln!(text, "{body}\nmul.wide.u32 %x, %tid, {};\nadd.u64 %x, %b, %x;", 4 * d).unwrap();
+    writeln!(text, "{body}\nmul.wide.u32 %x, %me, {};\nadd.u64 %x, %b, %x;", 4 * d).unwrap();
     for i in 0..d {
         writeln!(text, "st.global.u32 [%x+{}], %d{i};", 4 * i).unwrap();
     }
@@ -107,7 +107,7 @@ fn bf16_sums_can_be_those_of_hopper() {
 #[test]
 fn matrices_are_loaded_and_stored_in_both_orders() {
     // Four matrices of 8 rows of 16 bytes in shared memory; element e of the tile holds e.
-    let fill = "mov.u32 %r0, tile;\nshl.b32 %r1, %tid, 4;\nadd.u32 %r2, %r0, %r1;\nshl.b32 %r3, %tid, 3;\n\
+    let fill = "mov.u32 %r0, tile;\nshl.b32 %r1, %me, 4;\nadd.u32 %r2, %r0, %r1;\nshl.b32 %r3, %me, 3;\n\
         mad.lo.u32 %r3, %r3, 0x10001, 0x10000;\nadd.u32 %r4, %r3, 0x20002;\nadd.u32 %r5, %r3, 0x40004;\n\
         add.u32 %r6, %r3, 0x60006;\nst.shared.v4.u32 [%r2], {%r3, %r4, %r5, %r6};\nbar.warp.sync -1;\n";
     let element = |matrix: u32, row: u32, column: u32| matrix * 64 + row * 8 + column;

@@ -17,12 +17,12 @@ fn kernel() -> String {
         ".version 8.7\n.target sm_90a\n.address_size 64\n\
          .entry k(.param .align 64 .b8 ma[128], .param .align 64 .b8 mb[128], .param .u64 pb) {\n\
          .shared .align 1024 .b8 tile[32768]; .shared .align 8 .b64 full[2]; .shared .align 8 .b64 empty[2];\n\
-         .reg .b64 %b, %x, %ma, %mb, %da, %db; .reg .b32 %d<32>, %tid, %r<16>; .reg .pred %p<4>;\n\
-         ld.param.u64 %b, [pb];\nmov.u32 %tid, %tid.x;\nsetp.ne.u32 %p1, %tid, 0;\n@%p1 bra $made;\n\
+         .reg .b64 %b, %x, %ma, %mb, %da, %db; .reg .b32 %d<32>, %me, %r<16>; .reg .pred %p<4>;\n\
+         ld.param.u64 %b, [pb];\nmov.u32 %me, %tid.x;\nsetp.ne.u32 %p1, %me, 0;\n@%p1 bra $made;\n\
          mbarrier.init.shared.b64 [full], 1;\nmbarrier.init.shared.b64 [full+8], 1;\n\
          mbarrier.init.shared.b64 [empty], 128;\nmbarrier.init.shared.b64 [empty+8], 128;\n\
          fence.mbarrier_init.release.cluster;\n$made: bar.sync 0;\nmov.u32 %r0, 0;\n\
-         setp.lt.u32 %p1, %tid, 128;\n@%p1 bra $multiply;\nsetp.ne.u32 %p1, %tid, 128;\n@%p1 bra $end;\n\
+         setp.lt.u32 %p1, %me, 128;\n@%p1 bra $multiply;\nsetp.ne.u32 %p1, %me, 128;\n@%p1 bra $end;\n\
          mov.b64 %ma, ma;\ncvta.param.u64 %ma, %ma;\nmov.b64 %mb, mb;\ncvta.param.u64 %mb, %mb;\n\
          $load: and.b32 %r1, %r0, 1;\nshr.u32 %r2, %r0, 1;\nand.b32 %r2, %r2, 1;\nxor.b32 %r2, %r2, 1;\n\
          mov.u32 %r3, empty;\nmad.lo.u32 %r3, %r1, 8, %r3;\n\
@@ -56,7 +56,7 @@ fn kernel() -> String {
         "wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0;\n\
          mov.u32 %r4, empty;\nmad.lo.u32 %r4, %r1, 8, %r4;\nmbarrier.arrive.shared::cta.b64 _, [%r4];\n\
          add.u32 %r0, %r0, 1;\nsetp.lt.u32 %p2, %r0, 8;\n@%p2 bra $next;\n\
-         mul.wide.u32 %x, %tid, 128;\nadd.u64 %x, %b, %x;\n",
+         mul.wide.u32 %x, %me, 128;\nadd.u64 %x, %b, %x;\n",
     );
     for i in 0..32 {
         writeln!(text, "st.global.u32 [%x+{}], %d{i};", 4 * i).unwrap();

@@ -14,11 +14,11 @@ const MODES: [Asynchrony; 4] =
 fn kernel(directives: &str, bytes: u32, body: &str) -> String {
     format!(
         "{HEADER}.entry k(.param .align 64 .b8 map[128], .param .u64 pb) {directives} {{\n\
-         .reg .b64 %b, %m, %rd<8>; .reg .b32 %tid, %r<16>; .reg .pred %p<4>;\n\
+         .reg .b64 %b, %m, %rd<8>; .reg .b32 %me, %r<16>; .reg .pred %p<4>;\n\
          .shared .align 1024 .b8 tile[8192]; .shared .align 8 .b64 bar;\n\
-         ld.param.u64 %b, [pb];\nmov.b64 %m, map;\ncvta.param.u64 %m, %m;\nmov.u32 %tid, %tid.x;\n\
-         setp.ne.u32 %p1, %tid, 0;\nmov.u32 %r1, tile;\nmov.u32 %r2, bar;\n{body}\n\
-         mov.u32 %r10, %tid;\n$copy: setp.ge.u32 %p2, %r10, {bytes};\n@%p2 bra $end;\n\
+         ld.param.u64 %b, [pb];\nmov.b64 %m, map;\ncvta.param.u64 %m, %m;\nmov.u32 %me, %tid.x;\n\
+         setp.ne.u32 %p1, %me, 0;\nmov.u32 %r1, tile;\nmov.u32 %r2, bar;\n{body}\n\
+         mov.u32 %r10, %me;\n$copy: setp.ge.u32 %p2, %r10, {bytes};\n@%p2 bra $end;\n\
          add.u32 %r11, %r1, %r10;\nld.shared.u8 %r12, [%r11];\nmov.u32 %r13, %cluster_ctarank;\n\
          mad.lo.u32 %r13, %r13, {bytes}, %r10;\ncvt.u64.u32 %rd1, %r13;\nadd.u64 %rd1, %b, %rd1;\n\
          st.global.u8 [%rd1], %r12;\nadd.u32 %r10, %r10, 32;\nbra $copy;\n$end: ret;\n}}\n"

@@ -30,9 +30,9 @@ fn run(lines: &[&str], mode: Asynchrony) -> Result<Vec<f32>, LaunchError> {
     let text = format!(
         ".version 8.7\n.target sm_90a\n.address_size 64\n\
          .entry k(.param .u64 pb) {{\n.shared .align 1024 .b8 tile[16384];\n\
-         .reg .b64 %a, %b, %out, %x<4>; .reg .b32 %d<4>, %e<4>, %f<4>, %r<10>, %tid; .reg .pred %p<4>;\n\
-         ld.param.u64 %out, [pb];\nmov.u32 %tid, %tid.x;\nmul.wide.u32 %x0, %tid, 4;\nadd.u64 %out, %out, %x0;\n\
-         mov.u32 %r0, tile;\nshl.b32 %r1, %tid, 2;\nadd.u32 %r1, %r1, %r0;\nmov.u32 %r2, 0;\n\
+         .reg .b64 %a, %b, %out, %x<4>; .reg .b32 %d<4>, %e<4>, %f<4>, %r<10>, %me; .reg .pred %p<4>;\n\
+         ld.param.u64 %out, [pb];\nmov.u32 %me, %tid.x;\nmul.wide.u32 %x0, %me, 4;\nadd.u64 %out, %out, %x0;\n\
+         mov.u32 %r0, tile;\nshl.b32 %r1, %me, 2;\nadd.u32 %r1, %r1, %r0;\nmov.u32 %r2, 0;\n\
          $fill: st.shared.u32 [%r1], 0x38383838;\nadd.u32 %r1, %r1, 512;\nadd.u32 %r2, %r2, 1;\n\
          setp.lt.u32 %p0, %r2, 32;\n@%p0 bra $fill;\nfence.proxy.async.shared::cta;\nbar.sync 0;\n\
          shr.u32 %r1, %r0, 4;\ncvt.u64.u32 %a, %r1;\nor.b64 %a, %a, 0x4000004000010000;\nadd.u64 %b, %a, 512;\n\
@@ -110,7 +110,7 @@ fn factors_stay_as_they_are_until_the_wait() {
 
 #[test]
 fn one_warps_wait_is_enough_to_write_the_factors() {
-    let warp_0 = "setp.lt.u32 %p1, %tid, 32;\n@%p1 st.shared.u32 [tile+8192], 77;";
+    let warp_0 = "setp.lt.u32 %p1, %me, 32;\n@%p1 st.shared.u32 [tile+8192], 77;";
     good(&[FENCE, D, COMMIT, WAIT, warp_0], 32.0);
 }
 
@@ -127,7 +127,7 @@ fn sums_are_not_touched_before_the_wait() {
     good(&[FENCE, D, COMMIT, "add.f32 %r9, %e1, %e1;", WAIT], 232.0);
     good(&[FENCE, D, COMMIT, WAIT, "add.f32 %r9, %d1, %d1;"], 96.0);
     // Threads that do not execute it do not touch anything.
-    let none = "setp.gt.u32 %p1, %tid, 500;\n@%p1 st.global.f32 [%out], %d0;";
+    let none = "setp.gt.u32 %p1, %me, 500;\n@%p1 st.global.f32 [%out], %d0;";
     good(&[FENCE, D, COMMIT, none, WAIT], 32.0);
 }
 
@@ -142,7 +142,7 @@ fn copies_of_a_sum_take_its_value_at_the_wait() {
     // A copy that is overwritten is none any more, also if only in some threads.
     good(&[FENCE, D, COMMIT, copy, "mov.b32 %r9, 0f40000000;", WAIT], 34.0);
     let some =
-        "setp.lt.u32 %p1, %tid, 500;\n@%p1 mov.b32 %r9, %d1;\nmov.b32 %r8, %r9;\nmov.b32 %r9, %r8;";
+        "setp.lt.u32 %p1, %me, 500;\n@%p1 mov.b32 %r9, %d1;\nmov.b32 %r8, %r9;\nmov.b32 %r9, %r8;";
     good(&[FENCE, D, COMMIT, some, WAIT], 64.0);
 }
 
@@ -193,7 +193,7 @@ fn a_fence_comes_before_a_product_whose_registers_were_used() {
     good(&[FENCE, D, COMMIT, WAIT, D, COMMIT, WAIT], 64.0);
     good(&[FENCE, "mov.b32 %f1, %f0;", D, COMMIT, WAIT], 32.0);
     // The control flow alone would allow the use; it never happens.
-    let maybe = "setp.gt.u32 %p1, %tid, 500;\n@%p1 mov.b32 %d1, 0;";
+    let maybe = "setp.gt.u32 %p1, %me, 500;\n@%p1 mov.b32 %d1, 0;";
     good(&[FENCE, maybe, D, COMMIT, WAIT], 32.0);
 }
 
@@ -214,7 +214,7 @@ fn products_in_flight_share_a_sum_only_if_it_is_the_same() {
 fn the_warps_of_a_warpgroup_agree() {
     let product = "wgmma.mma_async";
     let message = "the warps of a warpgroup differ in a product";
-    let third = "setp.ge.u32 %p1, %tid, 64;\nsetp.lt.u32 %p2, %tid, 96;\nand.pred %p1, %p1, %p2;";
+    let third = "setp.ge.u32 %p1, %me, 64;\nsetp.lt.u32 %p2, %me, 96;\nand.pred %p1, %p1, %p2;";
     bad(&[FENCE, third, "@%p1 add.u64 %b, %b, 2;", D, COMMIT, WAIT], message, product, product);
     bad(
         &[FENCE, third, "@%p1 bra $own;", D, "bra $both;\n$own:", D, "$both:", COMMIT, WAIT],
@@ -230,16 +230,16 @@ fn the_warps_of_a_warpgroup_agree() {
         32.0,
     );
     // One thread of a warp.
-    let one = "setp.eq.u32 %p1, %tid, 70;\n@%p1 add.u64 %b, %b, 2;";
+    let one = "setp.eq.u32 %p1, %me, 70;\n@%p1 add.u64 %b, %b, 2;";
     bad(&[FENCE, one, D, COMMIT, WAIT], "the descriptor of B is", product, "");
-    let one = "setp.ne.u32 %p1, %tid, 70;";
+    let one = "setp.ne.u32 %p1, %me, 70;";
     bad(&[FENCE, one, &counts, COMMIT, WAIT], "differ in whether the sum", product, "");
 }
 
 #[test]
 fn a_warp_issues_a_product_together() {
     let product = "wgmma.mma_async";
-    let half = "and.b32 %r1, %tid, 16;\nsetp.eq.u32 %p1, %r1, 0;";
+    let half = "and.b32 %r1, %me, 16;\nsetp.eq.u32 %p1, %r1, 0;";
     bad(
         &[FENCE, half, "@%p1 bra $own;", D, "bra $both;\n$own:", D, "$both:", COMMIT, WAIT],
         "the threads of a warp are at different .aligned instructions",
@@ -263,7 +263,7 @@ fn products_are_waited_for_before_the_end() {
 fn a_warp_that_does_not_come_is_named() {
     for mode in MODES {
         let second =
-            "setp.ge.u32 %p1, %tid, 32;\nsetp.lt.u32 %p2, %tid, 64;\nand.pred %p1, %p1, %p2;";
+            "setp.ge.u32 %p1, %me, 32;\nsetp.lt.u32 %p2, %me, 64;\nand.pred %p1, %p1, %p2;";
         let result = run(&[FENCE, second, "@%p1 exit;", D, COMMIT, WAIT], mode);
         let Err(LaunchError::Fault(fault)) = result else { panic!("{result:?}") };
         let FaultKind::Deadlock { waiting } = &fault.kind else { panic!("{fault}") };

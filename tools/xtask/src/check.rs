@@ -4,11 +4,15 @@ use std::process::{ExitCode, ExitStatus};
 
 use serde_json::{Value, json};
 
+use crate::built::Built;
 use crate::error::{Error, Result};
 use crate::shell::Step;
 use crate::toolchain::{self, Cuda, Environment};
 use crate::vgpu::{self, Findings, Mode};
-use crate::{cargo, gpu_program, prerequisites, workspace};
+use crate::{gpu_program, prerequisites, workspace};
+
+/// The test target with the cases.
+pub const CONFORMANCE: &str = "conformance";
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -54,11 +58,17 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     let mut environment = Environment::default();
     if is_vgpu {
-        vgpu::add_to(&mut environment)?;
+        let args = ["build", "--package", "vgpu-driver", "--lib"];
+        let driver = Built::new("build the virtual GPU", &args, &environment)?.cdylib()?;
+        vgpu::add_to(&mut environment, &driver)?;
     }
     let program = match args.backend {
         Backend::Gpu => gpu_program::build()?,
-        _ => cargo::build_test("conformance", &[], &Environment::default())?,
+        _ => {
+            let args = ["test", "--test", CONFORMANCE, "--no-run"];
+            Built::new("build the conformance cases", &args, &Environment::default())?
+                .test(CONFORMANCE)?
+        }
     };
     let cases = Step::new("run the conformance cases", program)
         .args(conformance_args(args))

@@ -4,9 +4,11 @@
 use std::fs;
 use std::path::PathBuf;
 
+use crate::built::Built;
+use crate::check::CONFORMANCE;
 use crate::error::{Error, Result};
 use crate::toolchain::{Change, Environment};
-use crate::{cargo, workspace};
+use crate::workspace;
 
 /// Cargo's profile, which strips.
 const PROFILE: &str = "gpu-check";
@@ -18,7 +20,8 @@ const MAX_BYTES: u64 = 64 << 20;
 pub fn build() -> Result<PathBuf> {
     let machine_code_alone = Change::Set("cubin".into());
     let environment = Environment(vec![("MOEKIT_EMBED", machine_code_alone)]);
-    let built = cargo::build_test("conformance", &["--profile", PROFILE], &environment)?;
+    let args = ["test", "--test", CONFORMANCE, "--no-run", "--profile", PROFILE];
+    let built = Built::new("build the check of a GPU", &args, &environment)?.test(CONFORMANCE)?;
     let program = workspace::target_dir().join(PROFILE).join(NAME);
     let num_bytes = fs::copy(&built, &program).map_err(Error::io("copy to", &program))?;
     if num_bytes > MAX_BYTES {

@@ -4,6 +4,7 @@
 
 mod abi;
 mod bench;
+mod built;
 mod cargo;
 mod check;
 mod demo;

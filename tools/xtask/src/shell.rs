@@ -55,6 +55,10 @@ impl Step {
         self
     }
 
+    pub fn purpose(&self) -> &str {
+        &self.purpose
+    }
+
     /// What the user can do when the command fails.
     pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = remedy.into();
@@ -218,7 +222,8 @@ impl Step {
         }
     }
 
-    fn command_line(&self) -> String {
+    /// As a user would type it.
+    pub fn command_line(&self) -> String {
         // The cargo that runs this program has a long path, and is found without it.
         let program = self.command.get_program();
         let program = if program == cargo::program() { OsStr::new("cargo") } else { program };

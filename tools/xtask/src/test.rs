@@ -6,15 +6,15 @@
 //! fill the machine.
 
 use std::io::{IsTerminal, stderr};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::cargo;
+use crate::built::Built;
 use crate::error::{Error, Result};
-use crate::prerequisites;
-use crate::shell::quote;
+use crate::shell::Step;
 use crate::summary::Summary;
 use crate::toolchain::{self, Cuda, Environment, Mpi, libclang};
-use crate::vgpu_tests;
+use crate::{cargo, prerequisites, vgpu_tests, workspace};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -43,14 +43,15 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         features: if args.no_mpi { &[] } else { &["--features", "moekit/mpi"] },
         environment,
         has_nextest: cargo::step("look for nextest", &["nextest", "--version"]).probe().is_ok(),
-        has_world: cargo::targets("test")?.iter().any(|target| target.name == WORLD),
     };
+    let built = suite.build()?;
     let mut total = Summary::default();
-    for run in suite.runs(args.no_mpi) {
-        total += suite.run(&run)?;
+    let world = if args.no_mpi { None } else { Some(built.test(WORLD)?) };
+    for run in suite.runs(world) {
+        total += suite.run(run)?;
     }
     if !args.no_cuda {
-        total += vgpu_tests::run(suite.environment, suite.features)?;
+        total += vgpu_tests::run(&built, suite.environment)?;
     }
     if args.no_mpi {
         eprintln!("==> left out (--no-mpi): the ranks-as-processes cases of tests/{WORLD}");
@@ -79,38 +80,43 @@ struct Suite {
     features: &'static [&'static str],
     environment: Environment,
     has_nextest: bool,
-    has_world: bool,
-}
-
-/// One call of a test runner.
-#[derive(Debug, PartialEq, Eq)]
-struct Run {
-    purpose: &'static str,
-    args: Vec<&'static str>,
 }
 
 impl Suite {
-    fn runs(&self, no_mpi: bool) -> Vec<Run> {
-        let command = |purpose, head: &[&'static str], tail: &[&'static str]| Run {
-            purpose,
-            args: [head, &["--workspace", "--no-fail-fast"], self.features, tail].concat(),
+    /// All tests in one call. NOTE: asked for one target alone, cargo may choose other features, and build anew.
+    fn build(&self) -> Result<Built> {
+        let args = self.cargo_args(&["test"], &["--no-run"]);
+        Built::new("build the tests", &args, &self.environment)
+    }
+
+    fn cargo_args(&self, head: &[&'static str], tail: &[&'static str]) -> Vec<&'static str> {
+        [head, &["--workspace"], self.features, tail].concat()
+    }
+
+    /// The calls that run tests; `world` is the program of the target that nextest leaves out, if it is to run.
+    fn runs(&self, world: Option<PathBuf>) -> Vec<Step> {
+        let cargo = |purpose, head: &[&'static str], tail: &[&'static str]| {
+            cargo::step(purpose, &self.cargo_args(head, tail))
         };
         if !self.has_nextest {
             // One program after another, doc tests included.
-            return vec![command("run all tests", &["test"], &[])];
+            return vec![cargo("run all tests", &["test"], &["--no-fail-fast"])];
         }
-        let but_world: &[_] = if self.has_world { &["-E", "not binary(world)"] } else { &[] };
-        let mut runs = vec![command("run the tests", &["nextest", "run"], but_world)];
-        if self.has_world && !no_mpi {
-            runs.push(command("run the ranks as processes", &["test"], &["--test", WORLD]));
-        }
-        runs.push(command("run the examples in the documentation", &["test"], &["--doc"]));
+        let but_world = ["--no-fail-fast", "-E", "not binary(world)"];
+        let mut runs = vec![cargo("run the tests", &["nextest", "run"], &but_world)];
+        let in_root = |program| {
+            Step::new("run the ranks as processes", program).current_dir(&workspace::root())
+        };
+        runs.extend(world.map(in_root));
+        let docs = ["--no-fail-fast", "--doc"];
+        runs.push(cargo("run the examples in the documentation", &["test"], &docs));
         runs
     }
 
     /// Failed tests are counted, and the other runs go on; a run that counts none has not started.
-    fn run(&self, run: &Run) -> Result<Summary> {
-        let mut step = cargo::step(run.purpose, &run.args).remedy("see the errors above");
+    fn run(&self, step: Step) -> Result<Summary> {
+        let (purpose, command) = (step.purpose().to_owned(), step.command_line());
+        let mut step = step.remedy("see the errors above");
         if stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
             step = step.env("CARGO_TERM_COLOR", "always");
         }
@@ -118,8 +124,8 @@ impl Suite {
         let summary = Summary::parse(&output);
         if !status.success() && summary.num_failed == 0 {
             return Err(Error::Failed {
-                purpose: run.purpose.to_owned(),
-                command: format!("cargo {}", quoted(&run.args)),
+                purpose,
+                command,
                 status: status.to_string(),
                 remedy: "no test failed, so the build or the runner did: see above".to_owned(),
             });
@@ -128,49 +134,38 @@ impl Suite {
     }
 }
 
-fn quoted(words: &[&str]) -> String {
-    words.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn suite(has_nextest: bool, has_world: bool) -> Suite {
-        Suite {
-            features: &["--features", "moekit/mpi"],
-            environment: Environment::default(),
-            has_nextest,
-            has_world,
-        }
-    }
-
-    fn command_lines(runs: &[Run]) -> Vec<String> {
-        runs.iter().map(|run| run.args.join(" ")).collect()
+    fn command_lines(has_nextest: bool, world: Option<&str>) -> Vec<String> {
+        let features = &["--features", "moekit/mpi"];
+        let suite = Suite { features, environment: Environment::default(), has_nextest };
+        suite.runs(world.map(PathBuf::from)).iter().map(Step::command_line).collect()
     }
 
     #[test]
     fn with_nextest_the_world_target_runs_alone_and_all_runs_share_one_build() {
-        let runs = suite(true, true).runs(false);
         assert_eq!(
-            command_lines(&runs),
+            command_lines(true, Some("/t/world-1")),
             [
-                "nextest run --workspace --no-fail-fast --features moekit/mpi -E not binary(world)",
-                "test --workspace --no-fail-fast --features moekit/mpi --test world",
-                "test --workspace --no-fail-fast --features moekit/mpi --doc",
+                "cargo nextest run --workspace --features moekit/mpi --no-fail-fast -E 'not binary(world)'",
+                "/t/world-1",
+                "cargo test --workspace --features moekit/mpi --no-fail-fast --doc",
             ]
         );
     }
 
     #[test]
     fn without_nextest_one_run_has_everything() {
-        let runs = suite(false, true).runs(false);
-        assert_eq!(command_lines(&runs), ["test --workspace --no-fail-fast --features moekit/mpi"]);
+        assert_eq!(
+            command_lines(false, Some("/t/world-1")),
+            ["cargo test --workspace --features moekit/mpi --no-fail-fast"]
+        );
     }
 
     #[test]
     fn without_mpi_no_run_starts_the_world_target() {
-        let runs = Suite { features: &[], ..suite(true, true) }.runs(true);
-        assert!(command_lines(&runs).iter().all(|it| !it.contains("--test world")), "{runs:?}");
+        assert_eq!(command_lines(true, None).len(), 2);
     }
 }

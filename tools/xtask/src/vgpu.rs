@@ -10,7 +10,7 @@ use std::str::FromStr;
 use crate::error::{Error, Result};
 use crate::shell::Step;
 use crate::toolchain::{Change, Environment};
-use crate::{cargo, workspace};
+use crate::workspace;
 
 /// The names under which programs look for the driver.
 const LIBRARIES: [&str; 2] = ["libcuda.so", "libcuda.so.1"];
@@ -105,14 +105,13 @@ fn split(text: &str) -> Vec<String> {
 /// Chooses what kernels are checked for; all, unless the caller says something else.
 const CHECKS: &str = "VGPU_CHECK";
 
-/// Builds the driver and changes `environment` so that programs find it before any other, and it looks
-/// for every mistake.
-pub fn add_to(environment: &mut Environment) -> Result<()> {
-    let library = cargo::build_cdylib("vgpu-driver")?;
+/// Changes `environment` so that programs find the driver `library` before any other, and it looks for every
+/// mistake.
+pub fn add_to(environment: &mut Environment, library: &Path) -> Result<()> {
     let folder = workspace::target_dir().join("vgpu");
     fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
     for name in LIBRARIES {
-        replace_link(&library, &folder.join(name))?;
+        replace_link(library, &folder.join(name))?;
     }
     environment.prepend("LD_LIBRARY_PATH", folder);
     if std::env::var_os(CHECKS).is_none() {

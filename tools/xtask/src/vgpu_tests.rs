@@ -6,12 +6,14 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::{self, available_parallelism};
 use std::time::Instant;
 
+use crate::built::Built;
+use crate::check::CONFORMANCE;
 use crate::error::{Error, Result};
 use crate::shell::Step;
 use crate::summary::Summary;
 use crate::toolchain::Environment;
 use crate::vgpu::{self, Mode};
-use crate::{cargo, workspace};
+use crate::workspace;
 
 /// A test target, with what it is called with and in which modes.
 struct Program {
@@ -24,27 +26,27 @@ struct Program {
 
 const PROGRAMS: [Program; 6] = [
     Program {
-        name: "conformance",
+        name: CONFORMANCE,
         args: &["--backend", "vgpu"],
         modes: &Mode::TESTED,
         is_hopper: false,
     },
     // Bounds must hold with the sums of a GPU's tensor cores too, for the kernels that are chosen.
     Program {
-        name: "conformance",
+        name: CONFORMANCE,
         args: &["--backend", "vgpu", "--stage", "gemm", "vgpu::gemm::"],
         modes: &[Mode::Earliest],
         is_hopper: true,
     },
     Program {
-        name: "conformance",
+        name: CONFORMANCE,
         args: &["--backend", "vgpu", "--stage", "layer"],
         modes: &[Mode::Earliest],
         is_hopper: true,
     },
     // The table of times that goes with a check of a GPU.
     Program {
-        name: "conformance",
+        name: CONFORMANCE,
         args: &["--backend", "vgpu", "--stage", "plan", "--timing", "--divide", "64"],
         modes: &[Mode::Earliest],
         is_hopper: false,
@@ -54,15 +56,13 @@ const PROGRAMS: [Program; 6] = [
     Program { name: "cuda", args: &[], modes: &Mode::TESTED, is_hopper: false },
 ];
 
-/// Builds the programs once and runs them in their modes, as many at a time as there are cores.
-///
-/// `environment` is the one that the workspace's tests are built in, `features` their options.
-pub fn run(mut environment: Environment, features: &[&str]) -> Result<Summary> {
-    vgpu::add_to(&mut environment)?;
-    let options = [&["--workspace"], features].concat();
+/// Runs the programs, `built` with all tests in `environment`, in their modes, as many at a time as there are
+/// cores.
+pub fn run(built: &Built, mut environment: Environment) -> Result<Summary> {
+    vgpu::add_to(&mut environment, &built.cdylib()?)?;
     let mut jobs = Vec::new();
     for Program { name, args, modes, is_hopper } in PROGRAMS {
-        let program = cargo::build_test(name, &options, &environment)?;
+        let program = built.test(name)?;
         let job = |&mode: &Mode| Job { name, args, mode, is_hopper, program: program.clone() };
         jobs.extend(modes.iter().map(job));
     }

@@ -1,29 +1,29 @@
 //! Choices of launches that were made before: a choice looks at every candidate, which takes longer than a launch.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{PoisonError, RwLock};
 
 use crate::error::Result;
-use crate::gemm::GemmShape;
 
 /// Shapes that are remembered, at most: those of a model at many numbers of rows.
 const MAX_SHAPES: usize = 4096;
 
-/// What was chosen for a device's products.
+/// What was chosen for a device's products. `K` is the shape and what else the choice depends on.
 #[derive(Debug)]
-pub struct Choices<T> {
-    by_shape: RwLock<HashMap<GemmShape, T>>,
+pub struct Choices<K, T> {
+    by_shape: RwLock<HashMap<K, T>>,
 }
 
-impl<T> Default for Choices<T> {
+impl<K, T> Default for Choices<K, T> {
     fn default() -> Self {
         Self { by_shape: RwLock::default() }
     }
 }
 
-impl<T: Copy> Choices<T> {
+impl<K: Copy + Eq + Hash, T: Copy> Choices<K, T> {
     /// The choice for a shape, which `choose` makes the first time.
-    pub fn get(&self, shape: &GemmShape, choose: impl FnOnce() -> Result<T>) -> Result<T> {
+    pub fn get(&self, shape: &K, choose: impl FnOnce() -> Result<T>) -> Result<T> {
         let known =
             self.by_shape.read().unwrap_or_else(PoisonError::into_inner).get(shape).copied();
         if let Some(choice) = known {
@@ -45,7 +45,7 @@ mod tests {
     use crate::backend::cuda::heuristics::{ChooseOptions, GemmConfig, choose};
     use crate::cost::DeviceSpec;
     use crate::error::Error;
-    use crate::gemm::GemmKind;
+    use crate::gemm::{GemmKind, GemmShape};
 
     fn config(shape: &GemmShape) -> Result<GemmConfig> {
         Ok(choose(shape, &DeviceSpec::H100_SXM, &ChooseOptions::default())?.config)

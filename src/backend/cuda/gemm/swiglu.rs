@@ -1,9 +1,9 @@
 //! The experts' first product with its activation: what the kernels of `csrc/kernels/gemm/swiglu_gemm.cuh` are launched
 //! with.
 
-use super::{Product, contiguous_rows, device, masked_rows, scaled, weights_ptr};
+use super::{Product, contiguous_rows, device, masked_rows, options, scaled, weights_ptr};
 use crate::backend::cuda::abi::GemmSwigluParams;
-use crate::backend::cuda::heuristics::{ChooseOptions, SwigluFusion};
+use crate::backend::cuda::heuristics::SwigluFusion;
 use crate::backend::cuda::params::quant_out;
 use crate::backend::cuda::{Cuda, CudaStream};
 use crate::error::Result;
@@ -38,8 +38,8 @@ pub fn masked(cuda: &Cuda, stream: &CudaStream, args: MaskedSwigluArgs<'_, Cuda>
 
 /// Whether one launch should take less time than two.
 pub fn fusion_pays(cuda: &Cuda, shape: &GemmShape) -> bool {
-    let pays = cuda.fusion_choices().get(shape, || {
-        Ok(SwigluFusion::new(shape, &device(cuda), &ChooseOptions::default())?.pays())
+    let pays = cuda.fusion_choices().get(&(*shape, cuda.max_split_k), || {
+        Ok(SwigluFusion::new(shape, &device(cuda), &options(cuda))?.pays())
     });
     pays.unwrap_or(false)
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::config::{Cluster, GemmConfig, MIN_STAGES, Smem};
 use super::estimate::{Efficiency, Estimate};
+use super::split::{SPLITS, part_lens, splits_k};
 use super::tile::{GemmTile, tiles_of};
 use crate::cost::DeviceSpec;
 use crate::error::{Error, Result};
@@ -48,8 +49,10 @@ pub enum Rejection {
     ClusterOnOddSms,
     /// Parts of K would be shorter than the ring.
     SplitTooShort,
-    /// Sums of more groups than one are written at once already.
-    SplitOfGroups,
+    /// The tile's kernel takes K whole.
+    SplitOfTile,
+    /// The device has not the SMs for a cluster.
+    SplitOfFewSms,
 }
 
 impl fmt::Display for Rejection {
@@ -67,7 +70,8 @@ impl fmt::Display for Rejection {
             Self::ClusterWithoutPartner => f.write_str("an odd number of tiles side by side"),
             Self::ClusterOnOddSms => f.write_str("an odd number of SMs"),
             Self::SplitTooShort => f.write_str("parts of K would be shorter than the ring"),
-            Self::SplitOfGroups => f.write_str("K is cut in dense products alone"),
+            Self::SplitOfTile => f.write_str("K of such tiles is taken whole"),
+            Self::SplitOfFewSms => f.write_str("fewer SMs than a cluster has CTAs"),
         }
     }
 }
@@ -104,7 +108,7 @@ pub struct Choice {
 
 /// Chooses a launch for a shape.
 ///
-/// Candidates are the compiled tiles ([`tiles_of`]), alone or in clusters of two, with K whole or cut. Those that break
+/// Candidates are the compiled tiles ([`tiles_of`]): alone, in clusters of two, or with K cut. Those that break
 /// a rule ([`Rejection`]) are left out. Of the others the one with the least estimated time is taken; among equals,
 /// the one that takes fewest bytes from L2, then the smallest tile, then the first in the list.
 ///
@@ -155,16 +159,13 @@ fn configs(
     options: &ChooseOptions,
 ) -> impl Iterator<Item = GemmConfig> {
     let (shape, num_sms, max_smem) = (*shape, device.num_sms, device.max_smem_bytes);
-    let splits = [1, 2, 4, 8].into_iter().filter(move |&split| split <= options.max_split_k.max(1));
+    let splits = SPLITS.into_iter().filter(move |&split| split > 1 && split <= options.max_split_k);
     let clusters = [Cluster::Single, Cluster::AlongM, Cluster::AlongN];
     tiles_of(&shape).iter().flat_map(move |&tile| {
         let num_stages = Smem::new(&tile, &shape).num_stages(max_smem);
         let alone = GemmConfig::new(&shape, tile, num_stages, num_sms);
-        let config = move |cluster, split_k| GemmConfig { cluster, split_k, ..alone };
-        let splits = splits.clone();
-        clusters
-            .into_iter()
-            .flat_map(move |cluster| splits.clone().map(move |split| config(cluster, split)))
+        let whole = clusters.into_iter().map(move |cluster| GemmConfig { cluster, ..alone });
+        whole.chain(splits.clone().map(move |split_k| alone.split(&shape, split_k, max_smem)))
     })
 }
 
@@ -175,26 +176,32 @@ fn judge(
     device: &DeviceSpec,
     options: &ChooseOptions,
 ) -> Result<(GemmConfig, Estimate), Rejection> {
-    if config.num_stages < MIN_STAGES {
-        return Err(Rejection::TooFewStages { num_stages: config.num_stages });
-    }
     if config.split_k > 1 {
         check_split(shape, &config)?;
+    }
+    if config.num_stages < MIN_STAGES {
+        return Err(Rejection::TooFewStages { num_stages: config.num_stages });
     }
     let estimate = Estimate::new(shape, &config, device, &options.efficiency);
     if config.cluster != Cluster::Single {
         check_cluster(shape, &config, &estimate)?;
     }
-    let num_sms = ceil_div(estimate.num_tiles, estimate.num_waves.max(1)).max(1);
-    config.num_sms = num_sms.next_multiple_of(config.cluster.num_ctas());
+    // Where the number of waves varies, the fewer are not to become more.
+    let num_sms = (estimate.num_tiles / estimate.num_waves.floor().max(1.0)).ceil().max(1.0);
+    let num_sms = (num_sms as usize).next_multiple_of(config.cluster_len());
+    config.num_sms = num_sms.min(config.num_sms);
     Ok((config, estimate))
 }
 
 fn check_split(shape: &GemmShape, config: &GemmConfig) -> Result<(), Rejection> {
-    if shape.kind != GemmKind::Dense {
-        return Err(Rejection::SplitOfGroups);
+    if !splits_k(&config.tile, shape) {
+        return Err(Rejection::SplitOfTile);
     }
-    if ceil_div(shape.num_k_blocks(), config.split_k) < config.num_stages.min(MIN_STAGES + 1) {
+    if config.num_sms == 0 {
+        return Err(Rejection::SplitOfFewSms);
+    }
+    let [shortest, _] = part_lens(shape, config.split_k);
+    if shortest < config.num_stages.min(MIN_STAGES + 1) {
         return Err(Rejection::SplitTooShort);
     }
     Ok(())
@@ -211,7 +218,7 @@ fn check_cluster(
     if !config.num_sms.is_multiple_of(config.cluster.num_ctas()) {
         return Err(Rejection::ClusterOnOddSms);
     }
-    if estimate.num_waves <= 1 {
+    if estimate.num_waves <= 1.0 {
         return Err(Rejection::ClusterInOneWave);
     }
     let has_unknown_rows = matches!(shape.kind, GemmKind::Contiguous | GemmKind::Masked);

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::split::{partial_bytes, usable_sms};
 use super::tile::GemmTile;
 use crate::gemm::{GemmFormat, GemmKind, GemmOutFormat, GemmShape};
 use crate::num::align;
@@ -56,7 +57,8 @@ pub struct GemmConfig {
     pub num_stages: usize,
     /// CTAs that share loads.
     pub cluster: Cluster,
-    /// Parts that K is cut into; more than 1 only if asked for.
+    /// Parts that K is cut into, 1, 2, 4 or 8; more than 1 only if asked for. A cluster of as many CTAs computes a
+    /// block, so they share nothing else.
     pub split_k: usize,
     /// CTAs, each staying on its SM: no more than the waves need.
     pub num_sms: usize,
@@ -83,6 +85,19 @@ impl GemmConfig {
             num_sms,
             smem_bytes: Smem::new(&tile, shape).bytes(num_stages),
         }
+    }
+
+    /// The same with K in parts, on the SMs that such clusters reach, with as many stages as fit.
+    pub(super) fn split(self, shape: &GemmShape, split_k: usize, max_smem_bytes: usize) -> Self {
+        let smem = Smem::new(&self.tile, shape).with_partials(&self.tile, split_k);
+        let num_stages = smem.num_stages(max_smem_bytes);
+        let (num_sms, smem_bytes) = (usable_sms(self.num_sms, split_k), smem.bytes(num_stages));
+        Self { split_k, num_stages, num_sms, smem_bytes, ..self }
+    }
+
+    /// CTAs of a cluster.
+    pub const fn cluster_len(&self) -> usize {
+        self.cluster.num_ctas() * self.split_k
     }
 }
 
@@ -139,6 +154,12 @@ impl Smem {
             scale_slot_bytes: align(num_scales * SCALE_BLOCKS * size_of::<f32>(), SCALE_ALIGN),
             fixed_bytes: align(barrier_bytes, TILE_ALIGN) + out_bytes,
         }
+    }
+
+    /// With room for sums that a cluster's CTAs exchange where K is in `split_k` parts.
+    #[must_use]
+    pub fn with_partials(self, tile: &GemmTile, split_k: usize) -> Self {
+        Self { fixed_bytes: self.fixed_bytes + partial_bytes(tile, split_k), ..self }
     }
 
     /// Stages that fit.

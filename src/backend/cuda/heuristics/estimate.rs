@@ -2,11 +2,14 @@
 //!
 //! A CTA's time for a block of K is the longest of: the tensor cores' plus what the warpgroups add between
 //! products; the way from L2; the ring's refill. A tile adds its start and its epilogue. Waves of tiles follow
-//! each other. Device memory works beside all that, imperfectly: the two times add as the root of their squares.
+//! each other. Where K is in parts, a tile has the longest one's blocks, and then adds the parts up. Device memory
+//! works beside all that, imperfectly: the two times add as the root of their squares.
 
 use serde::Serialize;
 
 use super::config::{Cluster, GemmConfig};
+use super::split::{exchange_cycles, part_lens};
+use super::waves::Tiles;
 use crate::cost::DeviceSpec;
 use crate::gemm::{GemmFormat, GemmOutFormat, GemmShape};
 use crate::num::ceil_div;
@@ -64,10 +67,11 @@ pub struct Estimate {
     pub hbm_us: f64,
     /// Bytes that leave L2 for the SMs; what a cluster shares leaves once.
     pub l2_bytes: u64,
-    /// Tiles, those of clusters' missing partners among them.
-    pub num_tiles: usize,
-    /// Rounds in which each SM has one tile at most.
-    pub num_waves: usize,
+    /// Tiles, those of clusters' missing partners among them, as many for a block of D as K has parts; on average, if
+    /// groups' rows vary.
+    pub num_tiles: f64,
+    /// Rounds in which each SM has one tile at most; on average, if groups' rows vary.
+    pub num_waves: f64,
     /// Tiles over the waves' room, at most 1.
     pub wave_efficiency: f64,
     /// The longest part.
@@ -101,25 +105,26 @@ impl Estimate {
         device: &DeviceSpec,
         efficiency: &Efficiency,
     ) -> Self {
-        let num_tiles = num_tiles(shape, config);
-        let num_waves = ceil_div(num_tiles, config.num_sms);
-        let num_k_blocks = ceil_div(shape.num_k_blocks(), config.split_k) as f64;
+        let tiles = Tiles::new(shape, config);
+        let (num_tiles, num_waves) = (tiles.mean(), tiles.num_waves(config.num_sms));
+        let [_, longest_part] = part_lens(shape, config.split_k);
+        let num_k_blocks = longest_part as f64;
         let tensor = tensor_cycles(config, device);
         let l2 = l2_cycles(config);
         let refill = LOAD_LATENCY_CYCLES / config.num_stages as f64;
         let k_block = (tensor + efficiency.k_block_cycles).max(l2).max(refill);
         // 10^3 cycles per microsecond and GHz.
         let cycles_to_us =
-            |cycles: f64| num_waves as f64 * cycles / (1e3 * device.clock_ghz * efficiency.clock);
+            |cycles: f64| num_waves * cycles / (1e3 * device.clock_ghz * efficiency.clock);
         let activation = activation_cycles(shape, config);
-        let tile = num_k_blocks * k_block + efficiency.tile_cycles;
-        let at_end = activation / ACTIVATING_WARPS_AT_END / num_waves.max(1) as f64;
+        let exchange = exchange_cycles(&config.tile, config.split_k);
+        let tile = num_k_blocks * k_block + efficiency.tile_cycles + exchange;
+        let at_end = activation / ACTIVATING_WARPS_AT_END / num_waves.max(1.0);
         let cta_us = cycles_to_us(tile.max(activation / ACTIVATING_WARPS) + at_end);
         let tensor_us = cycles_to_us(num_k_blocks * tensor);
         let l2_us = cycles_to_us(num_k_blocks * (l2 - tensor).max(0.0));
         let latency_us = cta_us - tensor_us - l2_us;
-        let hbm_bytes = shape.cost().hbm_bytes + split_bytes(shape, config);
-        let hbm_us = hbm_bytes as f64 / (device.hbm_gb_per_s * efficiency.hbm * 1e3);
+        let hbm_us = shape.cost().hbm_bytes as f64 / (device.hbm_gb_per_s * efficiency.hbm * 1e3);
         let parts = [
             (Bound::Tensor, tensor_us),
             (Bound::Hbm, hbm_us),
@@ -134,10 +139,11 @@ impl Estimate {
             l2_us,
             latency_us,
             hbm_us,
-            l2_bytes: num_tiles as u64 * l2_tile_bytes(shape, config),
+            l2_bytes: (num_tiles / config.split_k as f64 * l2_tile_bytes(shape, config) as f64)
+                as u64,
             num_tiles,
             num_waves,
-            wave_efficiency: num_tiles as f64 / (num_waves * device.num_sms).max(1) as f64,
+            wave_efficiency: num_tiles / (num_waves * device.num_sms as f64).max(1.0),
             bound: longest.map_or(Bound::Latency, |(bound, _)| bound),
         }
     }
@@ -146,27 +152,6 @@ impl Estimate {
     pub fn tflops(&self, shape: &GemmShape) -> f64 {
         shape.cost().flops() as f64 / (self.time_us * 1e6)
     }
-}
-
-fn num_tiles(shape: &GemmShape, config: &GemmConfig) -> usize {
-    let (rows, cols) = (config.cluster == Cluster::AlongM, config.cluster == Cluster::AlongN);
-    let num_m_blocks_x4 = num_m_blocks_x4(shape, config.tile.block_m, rows);
-    let num_n_blocks = ceil_div(shape.n, config.tile.block_n);
-    let num_n_blocks = if cols { num_n_blocks.next_multiple_of(2) } else { num_n_blocks };
-    ceil_div(shape.num_groups * num_m_blocks_x4 * num_n_blocks, 4) * config.split_k
-}
-
-/// Tiles of `block_m` rows that a group has, on average, times four.
-///
-/// Where the rows vary, a quarter of the groups counts with one deviation fewer rows and a quarter with one
-/// more: a tile as high as the mean needs a second one for many groups, and some groups are empty.
-fn num_m_blocks_x4(shape: &GemmShape, block_m: usize, is_paired: bool) -> usize {
-    let (mean, deviation) = (shape.m, shape.m_deviation);
-    let blocks = |rows: usize| {
-        let num = ceil_div(rows, block_m);
-        if is_paired { num.next_multiple_of(2) } else { num }
-    };
-    blocks(mean.saturating_sub(deviation)) + 2 * blocks(mean) + blocks(mean + deviation)
 }
 
 /// Cycles of the tensor cores for a block of K, or of shared memory that feeds them.
@@ -201,7 +186,7 @@ fn l2_cycles(config: &GemmConfig) -> f64 {
     k_block_bytes(config) as f64 / L2_BYTES_PER_CYCLE
 }
 
-/// Bytes that leave L2 for a tile: half of what it shares with another.
+/// Bytes that leave L2 for a tile, all of K: half of what it shares with another.
 fn l2_tile_bytes(shape: &GemmShape, config: &GemmConfig) -> u64 {
     let row_bytes = config.block_k * config.format.element_bytes();
     let shared_rows = match config.cluster {
@@ -210,13 +195,5 @@ fn l2_tile_bytes(shape: &GemmShape, config: &GemmConfig) -> u64 {
         Cluster::AlongN => config.tile.block_m,
     };
     let block = k_block_bytes(config) - shared_rows * row_bytes / 2;
-    (block * ceil_div(shape.num_k_blocks(), config.split_k)) as u64
-}
-
-/// Bytes of partial sums, written and read, if K is cut.
-fn split_bytes(shape: &GemmShape, config: &GemmConfig) -> u64 {
-    if config.split_k == 1 {
-        return 0;
-    }
-    (2 * config.split_k * shape.num_groups * shape.m * shape.n * size_of::<f32>()) as u64
+    (block * shape.num_k_blocks()) as u64
 }

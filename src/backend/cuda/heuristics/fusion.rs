@@ -12,7 +12,7 @@ const SWIGLU_BANDWIDTH: f64 = 0.55;
 const SWIGLU_LAUNCH_US: f64 = 3.5;
 /// Where one stage was measured to take less time, on an H200: in few waves, or in any number if memory is the limit by
 /// far. Beyond, the activations held up the products.
-const MAX_WAVES: usize = 4;
+const MAX_WAVES: f64 = 4.0;
 const MAX_CTAS_OVER_MEMORY: f64 = 0.8;
 
 /// Estimated times of a product with its activation, in one stage and in two.
@@ -24,8 +24,8 @@ pub struct SwigluFusion {
     pub product_us: f64,
     /// Activation and quantisation of that.
     pub swiglu_us: f64,
-    /// Rounds of tiles of the one stage.
-    pub num_waves: usize,
+    /// Rounds of tiles of the one stage, on average.
+    pub num_waves: f64,
     /// Time of its CTAs over that of device memory.
     pub ctas_over_memory: f64,
 }

@@ -16,12 +16,16 @@ pub struct GemmArgs {
     pub explain: Option<Vec<usize>>,
 
     /// Compare the time model with rates that DeepGEMM published, and say what it expects of moekit
-    #[arg(long, value_name = "DEVICE", conflicts_with_all = ["explain", "layout", "groups", "format", "out", "split_k", "device"])]
+    #[arg(long, value_name = "DEVICE", conflicts_with_all = ["explain", "layout", "max_m", "groups", "format", "out", "split_k", "device"])]
     pub model: Option<String>,
 
     /// How the groups lie
     #[arg(long, value_enum, default_value_t = LayoutArg::Dense)]
     layout: LayoutArg,
+
+    /// Rows that each group has room for, if masked: none has more
+    #[arg(long, value_name = "N")]
+    max_m: Option<usize>,
 
     /// Groups (experts); M and K are those of one
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -36,7 +40,8 @@ pub struct GemmArgs {
     #[arg(long, value_enum)]
     out: Option<OutArg>,
 
-    /// Cut K into up to so many parts: 1, 2, 4 or 8. Rows then have other bits in other company
+    /// Cut K into up to so many parts, as `Cuda::with_max_split_k` does: 1, 2, 4 or 8. Rows then have other bits in other
+    /// company
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub split_k: usize,
 
@@ -93,6 +98,19 @@ impl GemmArgs {
         if kind == GemmKind::Dense && self.groups != 1 {
             return Err(Error::value(OP, "--groups", "1 (the layout is dense)", self.groups));
         }
+        if let Some(max_m) = self.max_m {
+            if kind != GemmKind::Masked {
+                return Err(Error::value(
+                    OP,
+                    "--max-m",
+                    "none (no layout but masked has it)",
+                    max_m,
+                ));
+            }
+            if max_m < m {
+                return Err(Error::value(OP, "--max-m", format!("M or more: {m}"), max_m));
+            }
+        }
         let multiple = if kind == GemmKind::KGrouped { 128 } else { 16 };
         if !k.is_multiple_of(multiple) {
             return Err(Error::value(OP, "K", format!("a multiple of {multiple}"), k));
@@ -122,6 +140,6 @@ impl GemmArgs {
                 GemmOutFormat::SwigluFp8
             }
         };
-        Ok(GemmShape { format, out, num_groups: self.groups, ..shape })
+        Ok(GemmShape { format, out, num_groups: self.groups, max_m: self.max_m, ..shape })
     }
 }

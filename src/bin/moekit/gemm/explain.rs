@@ -21,6 +21,9 @@ pub struct Report {
     shape: GemmShape,
     device: DeviceSpec,
     floor: Floor,
+    /// Parts that K may be cut into.
+    #[serde(skip)]
+    max_split_k: usize,
     /// Beside the two stages, for a product with its activation.
     fusion: Option<SwigluFusion>,
     #[serde(flatten)]
@@ -37,7 +40,8 @@ pub fn report(args: &GemmArgs) -> Result<Report> {
         GemmOutFormat::SwigluFp8 => Some(SwigluFusion::new(&shape, &device, &options)?),
         _ => None,
     };
-    Ok(Report { floor: shape.cost().floor(&device), shape, device, fusion, choice })
+    let (floor, max_split_k) = (shape.cost().floor(&device), args.split_k);
+    Ok(Report { floor, shape, device, max_split_k, fusion, choice })
 }
 
 /// Tile, cluster and parts of K in words.
@@ -74,7 +78,7 @@ impl Report {
     }
 
     fn write(&self, text: &mut String) -> std::fmt::Result {
-        let Self { shape, device, floor, fusion, choice } = self;
+        let Self { shape, device, floor, fusion, choice, .. } = self;
         let (config, estimate) = (&choice.config, &choice.estimate);
         writeln!(text, "product    {}", describe_shape(shape))?;
         writeln!(text, "device     {}, {} SMs", device.name, device.num_sms)?;
@@ -84,11 +88,12 @@ impl Report {
         writeln!(
             text,
             "waves      {} tiles in {} waves of {} CTAs; the waves' room is {:.1} % full",
-            estimate.num_tiles,
-            estimate.num_waves,
+            mean(estimate.num_tiles),
+            mean(estimate.num_waves),
             config.num_sms,
             100.0 * estimate.wave_efficiency,
         )?;
+        self.write_split(text)?;
         writeln!(
             text,
             "ring       {} stages of {} of K; {} of {} bytes of shared memory",
@@ -131,6 +136,38 @@ impl Report {
         )
     }
 
+    /// Why K is in parts, or why it is not although it may be.
+    fn write_split(&self, text: &mut String) -> std::fmt::Result {
+        if self.max_split_k == 1 {
+            return Ok(());
+        }
+        let Choice { config, estimate, candidates } = &self.choice;
+        let best = |is_cut: bool| {
+            candidates.iter().find_map(|candidate| match &candidate.verdict {
+                Verdict::Legal(estimate) if is_cut == (candidate.config.split_k > 1) => {
+                    Some(format!("{:.1} us ({})", estimate.time_us, describe(&candidate.config)))
+                }
+                _ => None,
+            })
+        };
+        if config.split_k > 1 {
+            let whole = best(false).unwrap_or_else(|| "impossible".to_owned());
+            let num_tiles = estimate.num_tiles / config.split_k as f64;
+            writeln!(
+                text,
+                "split      K in {} parts, a CTA each: {} whole tiles would take {} of {} SMs; the best with K whole: {whole}",
+                config.split_k,
+                mean(num_tiles),
+                num_tiles.ceil().min(self.device.num_sms as f64),
+                self.device.num_sms,
+            )
+        } else if let Some(cut) = best(true) {
+            writeln!(text, "split      K stays whole: in parts it would take no less, {cut}")
+        } else {
+            writeln!(text, "split      K stays whole: no tile's may be cut, as said below")
+        }
+    }
+
     fn write_candidates(&self, text: &mut String) -> std::fmt::Result {
         let candidates = &self.choice.candidates;
         let num_legal = candidates.iter().filter(|c| legal(c)).count();
@@ -147,7 +184,7 @@ impl Report {
                 "  {:<28} {:>6} {:>5} {:>4.0} % {:>8.1} {:>9.1}",
                 describe(&candidate.config),
                 candidate.config.num_stages,
-                estimate.num_waves,
+                mean(estimate.num_waves),
                 100.0 * estimate.wave_efficiency,
                 estimate.time_us,
                 estimate.l2_bytes as f64 / 1e6,
@@ -166,6 +203,11 @@ impl Report {
         }
         Ok(())
     }
+}
+
+/// With a digit behind the point, if it is no whole number.
+pub fn mean(number: f64) -> String {
+    if number.fract() == 0.0 { number.to_string() } else { format!("{number:.1}") }
 }
 
 fn legal(candidate: &Candidate) -> bool {
@@ -191,9 +233,10 @@ fn describe_shape(shape: &GemmShape) -> String {
         1 => String::new(),
         num => format!("{num} groups of "),
     };
-    let deviation = match shape.m_deviation {
-        0 => String::new(),
-        rows => format!(" (M varies by {rows})"),
+    let deviation = match (shape.m_deviation, shape.max_m) {
+        (0, _) => String::new(),
+        (rows, None) => format!(" (M varies by {rows})"),
+        (rows, Some(max_m)) => format!(" (M varies by {rows} up to {max_m})"),
     };
     format!(
         "{format} {kind}, {groups}{} x {} x {}{deviation}{activated}",

@@ -10,7 +10,7 @@ use moekit::gemm::{GemmKind, GemmShape};
 use moekit::{Error, Result};
 use serde::Serialize;
 
-use super::explain::{bound_name, describe};
+use super::explain::{bound_name, describe, mean};
 
 #[derive(Serialize)]
 pub struct Report {
@@ -102,7 +102,7 @@ impl Row {
             "{kind:<11} {:<21} {:<8} {:>5} {:>9.0} {:>9.0} {:>+6.1} %  {:<12}  {:<20} {:>8.0} {:>6.2}",
             format!("{groups}{m}, {n}, {k}"),
             format!("{block_m}x{block_n}"),
-            self.predicted.num_waves,
+            mean(self.predicted.num_waves),
             published.tflops,
             self.predicted_tflops,
             100.0 * self.error,

@@ -1,5 +1,6 @@
 //! The state that the warps of a cluster share: shared memory and barriers.
 
+use super::log::Log;
 use super::operand::{KnownChunks, Pin};
 use super::products::Warpgroup;
 use super::transfer::Transfer;
@@ -101,6 +102,8 @@ pub(crate) struct ClusterState {
     pub progress: bool,
     /// What the checkers know, if any look.
     pub check: Option<Box<ClusterCheck>>,
+    /// What its warps did, if a timeline is to be made of it.
+    pub log: Option<Box<Log>>,
     /// The second instruction of a fault that takes two.
     pub other: Option<Site>,
 }

@@ -3,6 +3,7 @@
 use super::cluster::{Barrier, ClusterState, Cta, NUM_BARRIERS};
 use super::flight::Flight;
 use super::grid::{Cluster, Grid, split};
+use super::log::Log;
 use super::operand::KnownChunks;
 use super::products::Warpgroup;
 use super::registers::Registers;
@@ -46,6 +47,7 @@ impl Grid<'_> {
             turns: 0,
             progress: false,
             check: None,
+            log: None,
             other: None,
         };
         let mut warps = Vec::new();
@@ -54,6 +56,9 @@ impl Grid<'_> {
                 let warp = self.warp(&state, rank, index, threads);
                 warps.push(Warp { number: warps.len(), ..warp });
             }
+        }
+        if shape.timeline && number == 0 {
+            state.log = Some(Box::new(Log::new(warps.len())));
         }
         if self.check.is_some() {
             let threads: Vec<u32> = warps.iter().map(|warp: &Warp| warp.alive).collect();
@@ -88,6 +93,7 @@ impl Grid<'_> {
             expired: 0,
             flight: Flight::new(self.kernel.traces_fences, self.kernel.num_rows),
             num_registers: self.kernel.registers_per_thread(),
+            issued: 0,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::cluster::{ClusterState, Cta};
 use super::grid::Grid;
+use super::log::Event;
 use super::warp::{Split, Wait, Warp};
 use super::{Flow, Trap};
 use crate::fault::FaultKind;
@@ -15,6 +16,8 @@ pub(crate) struct Exec<'g, 'm> {
     pub kernel: &'g Kernel,
     pub cluster: &'m mut ClusterState,
     pub warp: &'m mut Warp,
+    /// The cluster's warps before it and after it.
+    pub others: [&'m mut [Warp]; 2],
     /// The instruction being executed.
     pub pc: u32,
 }
@@ -26,7 +29,9 @@ impl<'g> Exec<'g, '_> {
         let mut executed = 0;
         while executed < quantum {
             let Some(split) = self.warp.take_next() else { break };
+            let before = self.warp.issued;
             let (count, more) = self.run_split(split, quantum - executed)?;
+            self.warp.issued = before + u64::from(count);
             executed += count;
             if !more {
                 break;
@@ -39,6 +44,7 @@ impl<'g> Exec<'g, '_> {
     fn wake(&mut self) {
         for i in 0..self.warp.splits.len() {
             let split = self.warp.splits[i];
+            self.pc = split.pc;
             match split.wait {
                 Wait::Barrier { id, phase } if self.barrier_phase(id) != phase => {
                     let last = self.cluster.ctas[self.warp.cta].barriers[id as usize].last;
@@ -104,6 +110,7 @@ impl<'g> Exec<'g, '_> {
         let kernel = self.kernel;
         let mut stop = self.warp.next_stop(pc);
         let mut executed = 0;
+        let before = self.warp.issued;
         let mut watched = self.warp.flight.is_watched();
         loop {
             if pc >= stop {
@@ -167,6 +174,7 @@ impl<'g> Exec<'g, '_> {
                 }
                 Op::Exit => {
                     self.pc = pc;
+                    self.warp.issued = before + u64::from(executed);
                     self.end_threads(active)?;
                     mask &= !active;
                     if mask == 0 {
@@ -177,6 +185,7 @@ impl<'g> Exec<'g, '_> {
                 }
                 _ => {
                     self.pc = pc;
+                    self.warp.issued = before + u64::from(executed);
                     match self.step(inst, active)? {
                         Flow::Next => pc += 1,
                         Flow::Yield => {
@@ -247,6 +256,7 @@ impl<'g> Exec<'g, '_> {
     fn end_threads(&mut self, mask: u32) -> Result<(), Trap> {
         self.warp.alive &= !mask;
         if self.warp.alive == 0 {
+            self.log(Event::End);
             self.check_landed(mask.trailing_zeros())?;
         }
         self.cluster.progress = true;

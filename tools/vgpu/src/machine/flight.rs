@@ -51,8 +51,8 @@ pub(crate) struct Flight {
     pub num_committed: u32,
     pub sums: Vec<Sum>,
     copies: Vec<Copied>,
-    /// A bit for each row of the register file that is in flight.
-    rows: Vec<u64>,
+    /// Of each row of the register file, whether it is in flight.
+    rows: Vec<bool>,
     /// There was a `wgmma.fence`.
     pub is_fenced: bool,
     /// For each row, one more than the instruction that touched it since the last fence; empty if the
@@ -63,7 +63,8 @@ pub(crate) struct Flight {
 impl Flight {
     /// `traces`: fences must be looked for as the warp runs.
     pub(crate) fn new(traces: bool, num_rows: usize) -> Self {
-        Flight { touched: vec![0; if traces { num_rows } else { 0 }], ..Flight::default() }
+        let touched = vec![0; if traces { num_rows } else { 0 }];
+        Flight { rows: vec![false; num_rows], touched, ..Flight::default() }
     }
 
     /// Instructions must be looked at one by one.
@@ -88,16 +89,25 @@ impl Flight {
     }
 
     pub(super) fn flies(&self, reg: Reg) -> bool {
-        self.rows.get(row(reg) / 64).is_some_and(|word| word >> (row(reg) % 64) & 1 == 1)
+        self.rows[row(reg)]
     }
 
     pub(super) fn mark(&mut self, regs: &[Reg]) {
-        for reg in regs {
-            let word = row(*reg) / 64;
-            if self.rows.len() <= word {
-                self.rows.resize(word + 1, 0);
+        regs.iter().for_each(|reg| self.rows[row(*reg)] = true);
+    }
+
+    /// A place for a sum that product `pc` is the first to add to.
+    pub(super) fn take_off(&mut self, chain: usize, pc: u32) -> usize {
+        let new = Sum { chain, pc, users: 0 };
+        match self.sums.iter().position(|sum| sum.users == 0) {
+            Some(at) => {
+                self.sums[at] = new;
+                at
             }
-            self.rows[word] |= 1 << (row(*reg) % 64);
+            None => {
+                self.sums.push(new);
+                self.sums.len() - 1
+            }
         }
     }
 }
@@ -213,29 +223,24 @@ impl Exec<'_, '_> {
         Site { pc, cta: self.warp.cta, warp: self.warp.index, lane }
     }
 
-    /// Gives a sum that no product in flight adds to back to the warp's registers and their copies.
+    /// A sum that no product in flight adds to any more is the warp's again; its copies take it.
     pub(super) fn land(&mut self, sum: usize) {
         let Sum { chain, pc, .. } = self.warp.flight.sums[sum];
-        let (group, part) = (self.warp.index as usize / 4, self.warp.index as usize % 4);
-        let inst = &self.kernel.code[pc as usize];
-        let group = &mut self.cluster.ctas[self.warp.cta].warpgroups[group];
-        let registers: &[Lanes] = group.part(chain, part);
-        for (i, values) in registers.iter().enumerate().take(inst.num_defs.into()) {
-            let reg = self.kernel.operands[inst.operands as usize + i];
-            *self.warp.registers.r32_mut(reg) = *values;
-        }
+        let (registers, _) = product_registers(self.kernel, pc);
         let flight = &mut self.warp.flight;
         for copy in flight.copies.iter().filter(|copy| copy.sum == sum) {
+            let values: Lanes = *self.warp.registers.r32(registers[copy.register]);
             let row = self.warp.registers.r32_mut(copy.to);
-            lanes_of(copy.mask).for_each(|lane| row[lane] = registers[copy.register][lane]);
+            lanes_of(copy.mask).for_each(|lane| row[lane] = values[lane]);
         }
         flight.copies.retain(|copy| copy.sum != sum);
-        group.leave_chain(chain, part);
+        let (group, part) = (self.warp.index as usize / 4, self.warp.index as usize % 4);
+        self.cluster.ctas[self.warp.cta].warpgroups[group].leave_chain(chain, part);
     }
 
     /// Marks what is still in flight.
     pub(super) fn mark_flight(&mut self) {
-        self.warp.flight.rows.fill(0);
+        self.warp.flight.rows.fill(false);
         for i in 0..self.warp.flight.issued.len() {
             self.mark_product(self.warp.flight.issued[i].pc, true);
         }

@@ -3,6 +3,7 @@
 use super::Trap;
 use super::cluster::ClusterState;
 use super::exec::Exec;
+use super::log::Log;
 use super::multiply::Multiplier;
 use super::tally::Row;
 use super::team::Queue;
@@ -55,6 +56,8 @@ pub(crate) struct Shape {
     pub host_threads: usize,
     /// Movements are counted.
     pub counts: bool,
+    /// A timeline of the first cluster is made.
+    pub timeline: bool,
     /// The end of the grid in front, if this one may begin before it.
     pub front: Option<GridEnd>,
     /// How the grid behind begins.
@@ -130,6 +133,8 @@ pub(crate) struct Grid<'g> {
     idle_rounds: u32,
     /// What each instruction has moved, if the launch counts.
     pub tally: Option<Vec<Row>>,
+    /// What the first cluster did, once it has ended.
+    pub(super) log: Option<Box<Log>>,
     clock: u64,
 }
 
@@ -181,6 +186,7 @@ impl<'g> Grid<'g> {
             lets_dependents_begin: false,
             idle_rounds: 0,
             tally: shape.counts.then(|| vec![Row::default(); kernel.code.len()]),
+            log: None,
             clock: 0,
         }
     }
@@ -208,7 +214,13 @@ impl<'g> Grid<'g> {
             for cluster in resident.iter_mut() {
                 executed += self.turn(cluster)?;
             }
-            resident.retain(|cluster| cluster.state.alive() > 0);
+            resident.retain_mut(|cluster| {
+                let is_alive = cluster.state.alive() > 0;
+                if !is_alive && let Some(log) = cluster.state.log.take() {
+                    self.log = Some(log);
+                }
+                is_alive
+            });
             spent += executed;
             if self.lets_dependents_begin && queue.num_left() == 0 {
                 self.begin_dependents(resident);
@@ -245,6 +257,7 @@ impl<'g> Grid<'g> {
             lets_dependents_begin: false,
             idle_rounds: 0,
             tally: None,
+            log: None,
             ..*self
         }
     }
@@ -262,12 +275,14 @@ impl<'g> Grid<'g> {
         cluster.state.progress = false;
         let mut executed = 0;
         for (at, quantum) in self.order(cluster.warps.len()) {
-            let warp = &mut cluster.warps[at];
+            let (before, rest) = cluster.warps.split_at_mut(at);
+            let Some((warp, after)) = rest.split_first_mut() else { continue };
             if warp.alive == 0 {
                 continue;
             }
-            let kernel = self.kernel;
-            let mut exec = Exec { grid: self, kernel, cluster: &mut cluster.state, warp, pc: 0 };
+            let (kernel, others) = (self.kernel, [before, after]);
+            let state = &mut cluster.state;
+            let mut exec = Exec { grid: self, kernel, cluster: state, warp, others, pc: 0 };
             match exec.run(quantum) {
                 Ok(count) => {
                     executed += u64::from(count);
@@ -275,7 +290,7 @@ impl<'g> Grid<'g> {
                 }
                 Err(trap) => {
                     let pc = exec.pc;
-                    return Err(self.fault_at(trap, pc, &cluster.state, warp));
+                    return Err(self.fault_at(trap, pc, &cluster.state, &cluster.warps[at]));
                 }
             }
         }
@@ -303,18 +318,10 @@ impl<'g> Grid<'g> {
 
     /// Completes what is due of a cluster's transfers; `idle` if none of its warps could go on.
     fn advance(&mut self, cluster: &mut Cluster, idle: bool) -> Result<(), LateFault> {
-        let state = &mut cluster.state;
         if matches!(self.shape.asynchrony, Asynchrony::Random(_)) {
-            for cta in &mut state.ctas {
-                for group in 0..cta.warpgroups.len() {
-                    if let Some(number) = cta.warpgroups[group].ready()
-                        && self.dice.roll(2) == 0
-                    {
-                        cta.form_product(group, number, &mut self.multiplier);
-                    }
-                }
-            }
+            self.form_some_products(cluster);
         }
+        let state = &mut cluster.state;
         let view = &mut self.view;
         while state.alive() == 0 && !state.pending.is_empty() {
             state.finish(0, view)?;

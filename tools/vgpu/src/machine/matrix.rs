@@ -2,7 +2,7 @@
 
 use super::engine::aligned;
 use super::exec::Exec;
-use super::multiply::{Lanes, ROWS, Task};
+use super::multiply::{Lanes, ROWS, Source, Task};
 use super::warp::{Split, Wait};
 use super::{Flow, Trap};
 use crate::ops::LANES;
@@ -72,7 +72,8 @@ impl Exec<'_, '_> {
         let mut sum: Vec<Lanes> = (first..first + product.sum_registers())
             .map(|i| *self.warp.registers.r32(self.used(inst, i)))
             .collect();
-        let task = Task { product, a: &a, b: &b, negate: [false; 2], adds: true };
+        let (a, b) = (Source::Whole(&a), Source::Whole(&b));
+        let task = Task { product, a, b, negate: [false; 2], adds: true };
         self.grid.multiplier.multiply_in_warp(&task, &mut sum);
         for (i, values) in sum.iter().enumerate() {
             let dest = self.def(inst, i);

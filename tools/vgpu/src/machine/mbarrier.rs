@@ -196,6 +196,7 @@ impl Exec<'_, '_> {
             MbarrierOp::Arrive { expects, drops, no_complete } => {
                 let count = number(1);
                 let bytes = if expects { number(2) } else { 0 };
+                self.log_mbarrier_arrival(address);
                 self.cluster.update_barrier(address, |barrier| {
                     barrier.expect(bytes.into())?;
                     barrier.arrive(count)?;

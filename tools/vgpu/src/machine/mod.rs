@@ -11,6 +11,7 @@ mod exec;
 mod flight;
 mod grid;
 mod lanes;
+mod log;
 mod matrix;
 mod mbarrier;
 mod multimem;
@@ -31,6 +32,7 @@ mod warp_ops;
 mod wgmma;
 
 pub(crate) use grid::{Grid, Shape};
+pub(crate) use log::{Event, Log, LogPlace, Meeting};
 pub(crate) use tally::{Place, Row};
 
 use crate::fault::FaultKind;

@@ -3,12 +3,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::multiply::Chunks;
 use crate::tensor_map::Swizzle;
 
 /// Bytes of K of one `wgmma`.
 pub(super) const DEPTH: usize = 32;
-/// Bytes that lie together in every layout.
-pub(super) const CHUNK: usize = 16;
 
 /// Rows of a factor, as its descriptor says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,11 +57,8 @@ impl Factor {
         })
     }
 
-    /// Makes rows of [`DEPTH`] bytes of the bytes of the chunks.
-    pub(super) fn arrange(&self, bytes: &mut Vec<u8>) {
-        if !self.transposed {
-            return;
-        }
+    /// Rows of [`DEPTH`] bytes of the bytes of the chunks, if it is transposed.
+    pub(super) fn arrange(&self, bytes: &[u8]) -> Vec<u8> {
         let mut out = vec![0; self.rows * DEPTH];
         for (i, pair) in bytes.chunks_exact(2).enumerate() {
             // Chunk `i / 8` holds eight rows of one step of K.
@@ -70,17 +66,8 @@ impl Factor {
             let (row, k) = (chunk / 16 * 8 + within, chunk % 16);
             out[row * DEPTH + 2 * k..][..2].copy_from_slice(pair);
         }
-        *bytes = out;
+        out
     }
-}
-
-/// Where a factor lies.
-#[derive(Debug)]
-pub(super) struct Chunks {
-    /// Offsets in the CTA's shared memory.
-    pub offsets: Vec<u32>,
-    /// The lowest of them, and where the bytes of the highest end.
-    pub range: Range<u32>,
 }
 
 /// Places of factors that a CTA has met: its loops come back to them.
@@ -95,11 +82,7 @@ impl KnownChunks {
         if let Some((_, chunks)) = self.0.iter().find(|(known, _)| *known == factor) {
             return Ok(Arc::clone(chunks));
         }
-        let offsets = factor.chunks()?;
-        let (low, high) = offsets.iter().fold((u32::MAX, 0), |(low, high), &chunk| {
-            (low.min(chunk), high.max(chunk.saturating_add(CHUNK as u32)))
-        });
-        let chunks = Arc::new(Chunks { offsets, range: low..high });
+        let chunks = Arc::new(Chunks::new(factor.chunks()?));
         if self.0.len() == Self::MAX_LEN {
             self.0.clear();
         }

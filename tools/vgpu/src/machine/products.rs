@@ -1,19 +1,22 @@
 //! Products in flight. The four warps of a warpgroup issue a `wgmma` each for itself; it is formed
 //! once, when all have, from bytes of shared memory at that moment: at once, at the first wait for
-//! it or in between, as the launch's mode says. Its sum stays apart from the warps' registers until
-//! each warp's own wait; until then nobody may look at those, so nobody can tell.
+//! it or in between, as the launch's mode says. It is formed in the warps' registers: until each
+//! warp's own wait nobody may look at those, so nobody can tell.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::cluster::{ClusterState, Cta, Site};
-use super::multiply::{Lanes, Multiplier, ROWS, Task};
-use super::operand::{CHUNK, Chunks, DEPTH, Factor, Pin};
+use super::flight::product_registers;
+use super::grid::{Cluster, Grid};
+use super::multiply::{CHUNK, Chunks, Multiplier, ROWS, Rows, Source, Task};
+use super::operand::{DEPTH, Factor, Pin};
+use super::registers::Registers;
+use super::warp::Warp;
 use crate::fault::FaultKind;
-use crate::ops::LANES;
-use crate::program::RESERVED_SHARED;
 use crate::program::matrix::Wgmma;
+use crate::program::{Kernel, RESERVED_SHARED};
 
 /// Warps of a warpgroup.
 pub(super) const WARPS: usize = 4;
@@ -28,7 +31,7 @@ pub(super) struct InFlight {
     pub descriptors: [Option<u64>; 2],
     /// The sum before counts.
     pub adds: bool,
-    /// Its sum: place in [`Warpgroup::chains`].
+    /// Its sum: a number of [`Warpgroup::chains`].
     pub chain: usize,
     /// The warp of its warpgroup that came first.
     pub first_warp: usize,
@@ -52,7 +55,15 @@ impl InFlight {
 
     /// Those of a factor's chunks; none if it comes from registers.
     fn offsets(&self, i: usize) -> &[u32] {
-        self.chunks[i].as_ref().map_or(&[], |chunks| &chunks.offsets)
+        self.chunks[i].as_ref().map_or(&[], |chunks| chunks.offsets())
+    }
+
+    /// The bytes of a factor, chunk by chunk.
+    fn source<'a>(&'a self, i: usize, shared: &'a [u8]) -> Source<'a> {
+        match &self.chunks[i] {
+            Some(chunks) => Source::scattered(shared, chunks),
+            None => Source::Whole(&self.a),
+        }
     }
 
     fn factor(&self, i: usize) -> Option<Factor> {
@@ -62,14 +73,6 @@ impl InFlight {
     }
 }
 
-/// A sum that products in flight add to: the registers of the four warps, one after the other.
-#[derive(Default)]
-struct Chain {
-    registers: Vec<Lanes>,
-    /// Warps that have not taken it back.
-    owners: u8,
-}
-
 /// What the warps of a warpgroup share.
 #[derive(Default)]
 pub(crate) struct Warpgroup {
@@ -77,7 +80,8 @@ pub(crate) struct Warpgroup {
     queue: VecDeque<InFlight>,
     /// Number of the oldest.
     first: u64,
-    chains: Vec<Chain>,
+    /// Sums that products in flight add to: for each the warps that have not got it back.
+    chains: Vec<u8>,
 }
 
 impl Warpgroup {
@@ -98,28 +102,19 @@ impl Warpgroup {
         (0..WARPS).filter(|warp| issued >> warp & 1 == 0).collect()
     }
 
-    /// A free place for a sum.
-    pub(super) fn open_chain(&mut self, num_registers: usize) -> usize {
-        let at = self.chains.iter().position(|chain| chain.owners == 0).unwrap_or_else(|| {
-            self.chains.push(Chain::default());
+    /// A free number for a sum.
+    pub(super) fn open_chain(&mut self) -> usize {
+        let at = self.chains.iter().position(|owners| *owners == 0).unwrap_or_else(|| {
+            self.chains.push(0);
             self.chains.len() - 1
         });
-        let chain = &mut self.chains[at];
-        chain.owners = ALL;
-        chain.registers.resize(WARPS * num_registers, [0; LANES]);
+        self.chains[at] = ALL;
         at
-    }
-
-    /// A warp's part of a sum.
-    pub(super) fn part(&mut self, chain: usize, warp: usize) -> &mut [Lanes] {
-        let registers = &mut self.chains[chain].registers;
-        let count = registers.len() / WARPS;
-        &mut registers[warp * count..][..count]
     }
 
     /// A warp has its part of a sum back.
     pub(super) fn leave_chain(&mut self, chain: usize, warp: usize) {
-        self.chains[chain].owners &= !(1 << warp);
+        self.chains[chain] &= !(1 << warp);
     }
 
     /// A warp has waited for a product.
@@ -138,6 +133,23 @@ impl Warpgroup {
         let at = self.queue.iter().position(|it| !it.is_formed)?;
         (self.queue[at].issued == ALL).then_some(self.first + at as u64)
     }
+}
+
+/// Register files of a warpgroup: of a warp and of its neighbours in the cluster.
+pub(super) fn files<'a>(
+    warp: &'a mut Warp,
+    [before, after]: &'a mut [&mut [Warp]; 2],
+) -> [&'a mut Registers; WARPS] {
+    let part = warp.index as usize % WARPS;
+    let first = before.len() - part;
+    let before = before[first..].iter_mut();
+    let mut warps = before.chain(std::iter::once(warp)).chain(after.iter_mut());
+    std::array::from_fn(|_| &mut warps.next().expect("a warpgroup has four warps").registers)
+}
+
+fn bytes_of(units: &[u128]) -> &[u8] {
+    // SAFETY: bytes have no alignment, and every pattern of bits is some.
+    unsafe { std::slice::from_raw_parts(units.as_ptr().cast(), size_of_val(units)) }
 }
 
 impl Cta {
@@ -167,7 +179,7 @@ impl Cta {
             let Some(factor) = product.factor(i) else { continue };
             let chunks = self.known_chunks.of(factor).map_err(FaultKind::Misuse)?;
             let inside = RESERVED_SHARED..=self.shared_bytes.saturating_sub(CHUNK as u32);
-            let Range { start: low, end } = chunks.range;
+            let Range { start: low, end } = chunks.range();
             let high = end - CHUNK as u32;
             if let Some(outside) = [low, high].into_iter().find(|chunk| !inside.contains(chunk)) {
                 let name = if i == 0 { "A" } else { "B" };
@@ -189,7 +201,7 @@ impl Cta {
         let warpgroup = &mut self.warpgroups[group];
         let number = warpgroup.first + warpgroup.queue.len() as u64;
         for chunks in product.chunks.iter().flatten() {
-            self.pins.push(Pin { group, number, range: chunks.range.clone() });
+            self.pins.push(Pin { group, number, range: chunks.range() });
         }
         warpgroup.queue.push_back(product);
         Ok(())
@@ -206,33 +218,33 @@ impl Cta {
     }
 
     /// Forms a product that all warps have issued, after those before it.
-    pub(super) fn form_product(&mut self, group: usize, number: u64, multiplier: &mut Multiplier) {
-        while let Some(next) = self.warpgroups[group].ready()
+    pub(super) fn form_product(
+        &mut self,
+        group: usize,
+        number: u64,
+        kernel: &Kernel,
+        multiplier: &mut Multiplier,
+        files: &mut [&mut Registers; WARPS],
+    ) {
+        let shared = bytes_of(&self.shared);
+        let group = &mut self.warpgroups[group];
+        while let Some(next) = group.ready()
             && next <= number
         {
-            let base: *const u8 = self.shared.as_ptr().cast();
-            let group = &mut self.warpgroups[group];
             let Some(product) = group.queue.get_mut((next - group.first) as usize) else { return };
-            let mut bytes = multiplier.take_buffers();
-            if product.op.a_in_registers {
-                std::mem::swap(&mut bytes[0], &mut product.a);
-            }
-            for (i, bytes) in bytes.iter_mut().enumerate() {
-                let Some(factor) = product.factor(i) else { continue };
-                let offsets = product.offsets(i);
-                bytes.resize(offsets.len() * CHUNK, 0);
-                for (to, chunk) in bytes.as_chunks_mut().0.iter_mut().zip(offsets) {
-                    // SAFETY: `add_product` checked that the chunk lies in shared memory, and only this
-                    // host thread runs the cluster.
-                    *to = unsafe { *base.add(*chunk as usize).cast::<[u8; CHUNK]>() };
-                }
-                factor.arrange(bytes);
-            }
-            let [a, b] = &bytes;
+            let arranged: [Option<Vec<u8>>; 2] = [0, 1].map(|i| {
+                let factor = product.factor(i).filter(|it| it.transposed)?;
+                Some(factor.arrange(product.source(i, shared).gather(&mut Vec::new())))
+            });
+            let [a, b] = [0, 1].map(|i| match &arranged[i] {
+                Some(rows) => Source::Whole(rows),
+                None => product.source(i, shared),
+            });
             let Wgmma { product: types, negate, .. } = product.op;
             let task = Task { product: types, a, b, negate, adds: product.adds };
-            multiplier.multiply(&task, &mut group.chains[product.chain].registers);
-            multiplier.put_buffers(bytes);
+            let (sum, _) = product_registers(kernel, product.pc);
+            let mut sums = files.each_mut().map(|file| Rows::of(file, sum));
+            multiplier.multiply(&task, &mut sums);
             product.is_formed = true;
         }
     }
@@ -258,6 +270,25 @@ impl Cta {
             }
         }
         None
+    }
+}
+
+impl Grid<'_> {
+    /// Forms the next product of some warpgroups.
+    pub(super) fn form_some_products(&mut self, cluster: &mut Cluster) {
+        let per_cta = cluster.warps.len() / cluster.state.ctas.len();
+        for (cta, warps) in cluster.state.ctas.iter_mut().zip(cluster.warps.chunks_mut(per_cta)) {
+            for (group, warps) in warps.chunks_mut(WARPS).enumerate() {
+                if let Some(number) = cta.warpgroups[group].ready()
+                    && self.dice.roll(2) == 0
+                    && let [a, b, c, d] = warps
+                {
+                    let mut files = [a, b, c, d].map(|warp| &mut warp.registers);
+                    let multiplier = &mut self.multiplier;
+                    cta.form_product(group, number, self.kernel, multiplier, &mut files);
+                }
+            }
+        }
     }
 }
 

@@ -83,7 +83,7 @@ impl<'g> Grid<'g> {
         let shape = self.shape;
         let is_random = matches!(shape.asynchrony, Asynchrony::Random(_));
         let overlaps = shape.front.is_some() || shape.dependents.is_some();
-        let is_watched = shape.checks != Checks::NONE || shape.counts;
+        let is_watched = shape.checks != Checks::NONE || shape.counts || shape.timeline;
         if is_random
             || overlaps
             || is_watched

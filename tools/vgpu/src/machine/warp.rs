@@ -71,6 +71,8 @@ pub(crate) struct Warp {
     pub flight: Flight,
     /// Registers of each of its threads.
     pub num_registers: u32,
+    /// Instructions that it has run, up to the last one that is more than arithmetic.
+    pub issued: u64,
 }
 
 impl Warp {

@@ -2,10 +2,10 @@
 
 use super::cluster::Site;
 use super::exec::Exec;
-use super::flight::{Issued, Sum, product_registers};
+use super::flight::{Issued, product_registers};
 use super::multiply::ROWS;
 use super::operand::DEPTH;
-use super::products::WARPS;
+use super::products::{WARPS, files};
 use super::warp::Wait;
 use super::{Flow, Trap};
 use crate::asynchrony::Asynchrony;
@@ -44,14 +44,14 @@ impl Exec<'_, '_> {
             Some((true, _, _, chain)) if open_chain.is_none_or(|open| open == chain) => chain,
             Some((_, pc, first_warp, _)) => return Err(self.differing(pc, group, first_warp)),
             None => {
-                let chain = open_chain.unwrap_or_else(|| warpgroup.open_chain(num_sums));
+                let chain = open_chain.unwrap_or_else(|| warpgroup.open_chain());
                 let cta = &mut self.cluster.ctas[self.warp.cta];
                 let added = cta.add_product(group, op, (self.pc, part), descriptors, (adds, chain));
                 added.map_err(|kind| Trap::new(kind, 0))?;
                 chain
             }
         };
-        let sum = continued.unwrap_or_else(|| self.take_off(inst, chain));
+        let sum = continued.unwrap_or_else(|| self.warp.flight.take_off(chain, self.pc));
         self.warp.flight.sums[sum].users += 1;
         let a = if op.a_in_registers { self.a_fragment(inst, a_at, 4) } else { Vec::new() };
         debug_assert!(a.is_empty() || a.len() == ROWS * DEPTH);
@@ -65,8 +65,7 @@ impl Exec<'_, '_> {
         self.mark_product(self.pc, continued.is_none());
         self.cluster.progress = true;
         if self.grid.shape.asynchrony == Asynchrony::Earliest {
-            let cta = &mut self.cluster.ctas[self.warp.cta];
-            cta.form_product(group, number, &mut self.grid.multiplier);
+            self.form_product(number);
         }
         Ok(())
     }
@@ -91,16 +90,16 @@ impl Exec<'_, '_> {
     /// A descriptor, which all threads must agree on.
     fn uniform(&self, inst: &Inst, i: usize, name: &str) -> Result<u64, Trap> {
         let all = self.warp.registers.r64(self.used(inst, i));
-        match all.iter().position(|it| *it != all[0]) {
-            None => Ok(all[0]),
-            Some(lane) => {
-                let message = format!(
-                    "the descriptor of {name} is {:#x}, but {:#x} in the warp's first thread",
-                    all[lane], all[0]
-                );
-                Err(Trap::misuse(message, lane as u32))
-            }
+        // Without an end in between, so that it is one of vectors.
+        if all.iter().fold(0, |bits, it| bits | it ^ all[0]) == 0 {
+            return Ok(all[0]);
         }
+        let lane = all.iter().position(|it| *it != all[0]).unwrap_or_default();
+        let message = format!(
+            "the descriptor of {name} is {:#x}, but {:#x} in the warp's first thread",
+            all[lane], all[0]
+        );
+        Err(Trap::misuse(message, lane as u32))
     }
 
     /// The sum in flight that a product goes on with: its registers must be the same.
@@ -108,7 +107,8 @@ impl Exec<'_, '_> {
         let kernel = self.kernel;
         let (sum, a) = product_registers(kernel, self.pc);
         let issued = &self.warp.flight.issued;
-        let before = issued.iter().find(|it| product_registers(kernel, it.pc).0 == sum).copied();
+        let is_same = |it: &&Issued| are_same(product_registers(kernel, it.pc).0, sum);
+        let before = issued.iter().find(is_same).copied();
         let sums = issued.iter().flat_map(|it| product_registers(kernel, it.pc).0);
         if a.iter().any(|reg| sums.clone().any(|it| it == reg)) {
             return Err(self.taken(a, "rows of A"));
@@ -169,26 +169,11 @@ impl Exec<'_, '_> {
         Trap::misuse(message, 0)
     }
 
-    /// Copies the sum's registers to the warpgroup's place for it.
-    fn take_off(&mut self, inst: &Inst, chain: usize) -> usize {
-        let (group, part) = (self.warp.index as usize / WARPS, self.warp.index as usize % WARPS);
-        let group = &mut self.cluster.ctas[self.warp.cta].warpgroups[group];
-        for (i, to) in group.part(chain, part).iter_mut().enumerate() {
-            let reg = self.kernel.operands[inst.operands as usize + i];
-            *to = *self.warp.registers.r32(reg);
-        }
-        let sums = &mut self.warp.flight.sums;
-        let new = Sum { chain, pc: self.pc, users: 0 };
-        match sums.iter().position(|sum| sum.users == 0) {
-            Some(at) => {
-                sums[at] = new;
-                at
-            }
-            None => {
-                sums.push(new);
-                sums.len() - 1
-            }
-        }
+    fn form_product(&mut self, number: u64) {
+        let group = self.warp.index as usize / WARPS;
+        let cta = &mut self.cluster.ctas[self.warp.cta];
+        let mut files = files(self.warp, &mut self.others);
+        cta.form_product(group, number, self.kernel, &mut self.grid.multiplier, &mut files);
     }
 
     /// `wgmma.wait_group`: all but the last `keep` groups.
@@ -200,11 +185,11 @@ impl Exec<'_, '_> {
             self.observe_products_wait(limit);
             return Flow::Next;
         };
-        let cta = &mut self.cluster.ctas[self.warp.cta];
-        if !cta.warpgroups[group].missing(last.number).is_empty() {
+        let warpgroup = &self.cluster.ctas[self.warp.cta].warpgroups[group];
+        if !warpgroup.missing(last.number).is_empty() {
             return Flow::Wait(Wait::Product { number: last.number });
         }
-        cta.form_product(group, last.number, &mut self.grid.multiplier);
+        self.form_product(last.number);
         let all = std::mem::take(&mut self.warp.flight.issued);
         let (due, rest): (Vec<Issued>, Vec<Issued>) = all.into_iter().partition(is_due);
         self.warp.flight.issued = rest;
@@ -230,6 +215,12 @@ impl Exec<'_, '_> {
         self.cluster.other = Some(self.site(pc, lane));
         Err(Trap::misuse("a warp ends without a wait for its product", lane))
     }
+}
+
+/// Without an end in between, so that vectors are compared.
+fn are_same(these: &[Reg], those: &[Reg]) -> bool {
+    let differing = these.iter().zip(those).fold(0, |bits, (x, y)| bits | x.0 ^ y.0);
+    these.len() == those.len() && differing == 0
 }
 
 /// Columns and type of a product's sum.

@@ -93,6 +93,8 @@ table! {
     "bmsk.wrap.b32" => (a: u32, b: u32) -> u32 { field_mask(a & 31, b & 31) as u32 }
     "szext.clamp.u32" => (a: u32, b: u32) -> u32 { a & field_mask(0, b.min(32)) as u32 }
     "szext.wrap.u32" => (a: u32, b: u32) -> u32 { a & field_mask(0, b & 31) as u32 }
+    "szext.clamp.s32" => (a: u32, b: u32) -> u32 { extract(u64::from(a), 0, b.min(32), 32, true) as u32 }
+    "szext.wrap.s32" => (a: u32, b: u32) -> u32 { extract(u64::from(a), 0, b & 31, 32, true) as u32 }
 
     /// Byte `i` of the result is the byte of `b:a` that nibble `i` of `c` selects; with its top bit
     /// set, that byte's sign, eight times.

@@ -36,6 +36,23 @@ table! {
     "mul24.lo.s32" => (a: i32, b: i32) -> i32 { (a << 8 >> 8).wrapping_mul(b << 8 >> 8) }
     "mul24.lo.u32" => (a: u32, b: u32) -> u32 { (a & 0xff_ffff).wrapping_mul(b & 0xff_ffff) }
 
+    /// Bits 16 to 47 of the same.
+    "mul24.hi.s32" => (a: i32, b: i32) -> i32 { product24(a, b) }
+    "mul24.hi.u32" => (a: u32, b: u32) -> u32 {
+        ((u64::from(a & 0xff_ffff) * u64::from(b & 0xff_ffff)) >> 16) as u32
+    }
+    "mad24.lo.s32" => (a: i32, b: i32, c: i32) -> i32 {
+        (a << 8 >> 8).wrapping_mul(b << 8 >> 8).wrapping_add(c)
+    }
+    "mad24.lo.u32" => (a: u32, b: u32, c: u32) -> u32 {
+        (a & 0xff_ffff).wrapping_mul(b & 0xff_ffff).wrapping_add(c)
+    }
+    "mad24.hi.s32" => (a: i32, b: i32, c: i32) -> i32 { product24(a, b).wrapping_add(c) }
+    "mad24.hi.sat.s32" => (a: i32, b: i32, c: i32) -> i32 { product24(a, b).saturating_add(c) }
+    "mad24.hi.u32" => (a: u32, b: u32, c: u32) -> u32 {
+        (((u64::from(a & 0xff_ffff) * u64::from(b & 0xff_ffff)) >> 16) as u32).wrapping_add(c)
+    }
+
     /// `a * b + c`.
     "mad.lo.s16" | "mad.lo.u16" => (a: u16, b: u16, c: u16) -> u16 {
         a.wrapping_mul(b).wrapping_add(c)
@@ -45,6 +62,15 @@ table! {
     }
     "mad.lo.s64" | "mad.lo.u64" => (a: u64, b: u64, c: u64) -> u64 {
         a.wrapping_mul(b).wrapping_add(c)
+    }
+    "mad.hi.s16" => (a: i16, b: i16, c: i16) -> i16 {
+        (((i32::from(a) * i32::from(b)) >> 16) as i16).wrapping_add(c)
+    }
+    "mad.hi.u16" => (a: u16, b: u16, c: u16) -> u16 {
+        (((u32::from(a) * u32::from(b)) >> 16) as u16).wrapping_add(c)
+    }
+    "mad.hi.sat.s32" => (a: i32, b: i32, c: i32) -> i32 {
+        (((i64::from(a) * i64::from(b)) >> 32) as i32).saturating_add(c)
     }
     "mad.hi.s32" => (a: i32, b: i32, c: i32) -> i32 {
         (((i64::from(a) * i64::from(b)) >> 32) as i32).wrapping_add(c)
@@ -71,6 +97,10 @@ table! {
         (u64::from(a) * u64::from(b)).wrapping_add(c)
     }
     /// `|a - b| + c`.
+    "sad.s16" => (a: i16, b: i16, c: u16) -> u16 { a.abs_diff(b).wrapping_add(c) }
+    "sad.u16" => (a: u16, b: u16, c: u16) -> u16 { a.abs_diff(b).wrapping_add(c) }
+    "sad.s64" => (a: i64, b: i64, c: u64) -> u64 { a.abs_diff(b).wrapping_add(c) }
+    "sad.u64" => (a: u64, b: u64, c: u64) -> u64 { a.abs_diff(b).wrapping_add(c) }
     "sad.s32" => (a: i32, b: i32, c: u32) -> u32 { a.abs_diff(b).wrapping_add(c) }
     "sad.u32" => (a: u32, b: u32, c: u32) -> u32 { a.abs_diff(b).wrapping_add(c) }
 
@@ -95,21 +125,49 @@ table! {
     "abs.s64" => (a: i64) -> i64 { a.wrapping_abs() }
 
     /// Four products of bytes added to `c`.
-    "dp4a.s32.s32" => (a: i32, b: i32, c: i32) -> i32 {
-        dot4(a.to_le_bytes().map(|x| i32::from(x as i8)), b.to_le_bytes().map(|x| i32::from(x as i8)), c)
-    }
-    "dp4a.u32.u32" => (a: u32, b: u32, c: i32) -> i32 {
-        dot4(a.to_le_bytes().map(i32::from), b.to_le_bytes().map(i32::from), c)
-    }
-    "dp4a.s32.u32" => (a: i32, b: u32, c: i32) -> i32 {
-        dot4(a.to_le_bytes().map(|x| i32::from(x as i8)), b.to_le_bytes().map(i32::from), c)
-    }
-    "dp4a.u32.s32" => (a: u32, b: i32, c: i32) -> i32 {
-        dot4(a.to_le_bytes().map(i32::from), b.to_le_bytes().map(|x| i32::from(x as i8)), c)
-    }
+    "dp4a.s32.s32" => (a: i32, b: i32, c: i32) -> i32 { dot(i8s(a), i8s(b), c) }
+    "dp4a.u32.u32" => (a: u32, b: u32, c: i32) -> i32 { dot(u8s(a), u8s(b), c) }
+    "dp4a.s32.u32" => (a: i32, b: u32, c: i32) -> i32 { dot(i8s(a), u8s(b), c) }
+    "dp4a.u32.s32" => (a: u32, b: i32, c: i32) -> i32 { dot(u8s(a), i8s(b), c) }
+    /// Two products, of the halves of `a` and the lower or upper two bytes of `b`, added to `c`.
+    "dp2a.lo.s32.s32" => (a: i32, b: i32, c: i32) -> i32 { dot(i16s(a), i8s(b), c) }
+    "dp2a.lo.u32.u32" => (a: u32, b: u32, c: i32) -> i32 { dot(u16s(a), u8s(b), c) }
+    "dp2a.lo.s32.u32" => (a: i32, b: u32, c: i32) -> i32 { dot(i16s(a), u8s(b), c) }
+    "dp2a.lo.u32.s32" => (a: u32, b: i32, c: i32) -> i32 { dot(u16s(a), i8s(b), c) }
+    "dp2a.hi.s32.s32" => (a: i32, b: i32, c: i32) -> i32 { dot(i16s(a), i8s(b >> 16), c) }
+    "dp2a.hi.u32.u32" => (a: u32, b: u32, c: i32) -> i32 { dot(u16s(a), u8s(b >> 16), c) }
+    "dp2a.hi.s32.u32" => (a: i32, b: u32, c: i32) -> i32 { dot(i16s(a), u8s(b >> 16), c) }
+    "dp2a.hi.u32.s32" => (a: u32, b: i32, c: i32) -> i32 { dot(u16s(a), i8s(b >> 16), c) }
+}
+
+/// Bits 16 to 47 of the product of the low 24 bits.
+#[inline(always)]
+fn product24(a: i32, b: i32) -> i32 {
+    ((i64::from(a << 8 >> 8) * i64::from(b << 8 >> 8)) >> 16) as i32
 }
 
 #[inline(always)]
-fn dot4(a: [i32; 4], b: [i32; 4], c: i32) -> i32 {
+fn i8s(x: i32) -> [i32; 4] {
+    x.to_le_bytes().map(|byte| i32::from(byte as i8))
+}
+
+#[inline(always)]
+fn u8s(x: u32) -> [i32; 4] {
+    x.to_le_bytes().map(i32::from)
+}
+
+#[inline(always)]
+fn i16s(x: i32) -> [i32; 2] {
+    [i32::from(x as i16), x >> 16]
+}
+
+#[inline(always)]
+fn u16s(x: u32) -> [i32; 2] {
+    [i32::from(x as u16), (x >> 16) as i32]
+}
+
+/// As many products as the shorter has.
+#[inline(always)]
+fn dot<const N: usize>(a: [i32; N], b: [i32; 4], c: i32) -> i32 {
     a.iter().zip(b).fold(c, |sum, (x, y)| sum.wrapping_add(x * y))
 }

@@ -1,5 +1,6 @@
 //! Moves, selections, packing and unpacking.
 
+use super::float::flush;
 use super::table;
 
 table! {
@@ -16,13 +17,25 @@ table! {
     "selp.b64" | "selp.u64" | "selp.s64" | "selp.f64" => (a: u64, b: u64, p: bool) -> u64 {
         if p { a } else { b }
     }
-    /// `c >= 0 ? a : b`.
+    /// `c >= 0 ? a : b`. A subnormal `c` that is flushed counts as a zero of its sign, so `a` is taken.
+    "slct.b16.s32" | "slct.u16.s32" | "slct.s16.s32" =>
+        (a: u16, b: u16, c: i32) -> u16 { if c >= 0 { a } else { b } }
+    "slct.b16.f32" | "slct.u16.f32" | "slct.s16.f32" =>
+        (a: u16, b: u16, c: f32) -> u16 { if c >= 0.0 { a } else { b } }
+    "slct.ftz.b16.f32" | "slct.ftz.u16.f32" | "slct.ftz.s16.f32" =>
+        (a: u16, b: u16, c: f32) -> u16 { if flush(c) >= 0.0 { a } else { b } }
     "slct.b32.s32" | "slct.u32.s32" | "slct.s32.s32" | "slct.f32.s32" =>
         (a: u32, b: u32, c: i32) -> u32 { if c >= 0 { a } else { b } }
     "slct.b64.s32" | "slct.u64.s32" | "slct.s64.s32" | "slct.f64.s32" =>
         (a: u64, b: u64, c: i32) -> u64 { if c >= 0 { a } else { b } }
     "slct.b32.f32" | "slct.u32.f32" | "slct.s32.f32" | "slct.f32.f32" =>
         (a: u32, b: u32, c: f32) -> u32 { if c >= 0.0 { a } else { b } }
+    "slct.ftz.b32.f32" | "slct.ftz.u32.f32" | "slct.ftz.s32.f32" | "slct.ftz.f32.f32" =>
+        (a: u32, b: u32, c: f32) -> u32 { if flush(c) >= 0.0 { a } else { b } }
+    "slct.b64.f32" | "slct.u64.f32" | "slct.s64.f32" | "slct.f64.f32" =>
+        (a: u64, b: u64, c: f32) -> u64 { if c >= 0.0 { a } else { b } }
+    "slct.ftz.b64.f32" | "slct.ftz.u64.f32" | "slct.ftz.s64.f32" | "slct.ftz.f64.f32" =>
+        (a: u64, b: u64, c: f32) -> u64 { if flush(c) >= 0.0 { a } else { b } }
 
     /// Two halves to a whole, the lower first.
     "pack.b32.b16" => (a: u16, b: u16) -> u32 { u32::from(a) | u32::from(b) << 16 }

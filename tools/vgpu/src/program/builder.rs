@@ -206,8 +206,7 @@ impl<'p, 'a> Builder<'p, 'a> {
                 Some(count) => Symbol::Registers { class, first, count },
                 None => Symbol::Register(Reg::new(class, first)),
             };
-            self.scopes.bind(variable.name, symbol);
-            return Ok(());
+            return self.declare_once(variable.name, symbol);
         }
         let (bytes, align) = variable_bytes(variable).ok_or("a variable of unknown type")?;
         if bytes > 1 << 24 {
@@ -227,8 +226,12 @@ impl<'p, 'a> Builder<'p, 'a> {
             }
             _ => return Err("a variable of this space inside a function".into()),
         };
-        self.scopes.bind(variable.name, Symbol::Place(place));
-        Ok(())
+        self.declare_once(variable.name, Symbol::Place(place))
+    }
+
+    fn declare_once(&mut self, name: &'a str, symbol: Symbol) -> Result<(), Gap> {
+        let is_new = self.scopes.declare(name, symbol);
+        is_new.then_some(()).ok_or_else(|| format!("`{name}` is declared twice"))
     }
 
     fn reserve_local(&mut self, bytes: u32, align: u64) -> u32 {

@@ -73,7 +73,10 @@ impl<'a> Builder<'_, 'a> {
         match (self.scopes.find(name), part) {
             (Some(Symbol::Register(reg)), None) => self.resized(reg, class, signed),
             (Some(Symbol::Place(place)), None) => Ok(self.fixed(class, Fixed::Address(place))),
-            (None, _) | (_, Some(_)) => self.special_source(name, part, class),
+            (None, _) => self.special_source(name, part, class),
+            (Some(_), Some(part)) => Err(format!(
+                "`{name}` is declared here, which hides a special register, and has no `.{part}`"
+            )),
             _ => Err(format!("`{name}` cannot be read here")),
         }
     }

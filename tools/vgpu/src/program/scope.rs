@@ -45,6 +45,11 @@ impl<'a> Scopes<'a> {
         }
     }
 
+    /// Binds the name of a declaration; false if the innermost scope has another one of it.
+    pub(super) fn declare(&mut self, name: &'a str, symbol: Symbol) -> bool {
+        self.0.last_mut().is_none_or(|scope| scope.names.insert(name, symbol).is_none())
+    }
+
     /// The innermost meaning of a name; `%r7` may be a member of `%r<10>`.
     pub(super) fn find(&self, name: &str) -> Option<Symbol> {
         let digits = name.len() - name.trim_end_matches(|c: char| c.is_ascii_digit()).len();

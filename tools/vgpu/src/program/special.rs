@@ -82,6 +82,7 @@ impl Special {
             "cluster_nctarank" => Special::ClusterNctarank,
             "dynamic_smem_size" => Special::DynamicSmemSize,
             "total_smem_size" => Special::TotalSmemSize,
+            "is_explicit_cluster" => Special::IsExplicitCluster,
             _ => return None,
         })
     }

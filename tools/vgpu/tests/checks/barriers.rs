@@ -79,7 +79,7 @@ fn bytes_that_never_come_are_told_at_the_end() {
 fn threads_of_a_barrier_agree_on_their_number() {
     let body = |second: u32| {
         format!(
-            "setp.lt.u32 %p1, %tid, 32;\n@%p1 bra $low;\nbar.sync 2, {second};\nbra $end;\n\
+            "setp.lt.u32 %p1, %me, 32;\n@%p1 bra $low;\nbar.sync 2, {second};\nbra $end;\n\
              $low: bar.sync 2, 64;\n$end:"
         )
     };
@@ -106,7 +106,7 @@ fn arrivals_beyond_the_count_are_named() {
 
 #[test]
 fn threads_that_ended_are_counted_in_a_deadlock() {
-    let body = |id: &str| format!("setp.ge.u32 %p1, %tid, 32;\n@%p1 ret;\nbar.sync {id};");
+    let body = |id: &str| format!("setp.ge.u32 %p1, %me, 32;\n@%p1 ret;\nbar.sync {id};");
     let Err(fault) = BLOCK.run(&body("1, 64"), vgpu::Asynchrony::Earliest) else {
         panic!("nothing was found")
     };

@@ -15,16 +15,16 @@ use vgpu::{Asynchrony, Fault, Launch, LaunchError};
 const MODES: [Asynchrony; 4] =
     [Asynchrony::Earliest, Asynchrony::Latest, Asynchrony::Random(1), Asynchrony::Random(2)];
 
-/// A kernel `k` with two buffers in `%a` and `%b`, the thread in `%tid`, whether it is the first in
+/// A kernel `k` with two buffers in `%a` and `%b`, the thread in `%me`, whether it is the first in
 /// `%p7`, 4096 bytes at `tile` and mbarriers at `bar`.
 fn kernel(directives: &str, body: &str) -> String {
     format!(
         ".version 8.7\n.target sm_90a\n.address_size 64\n\
          .entry k(.param .u64 pa, .param .u64 pb) {directives} {{\n\
-         .reg .b64 %a, %b, %rd<16>; .reg .b32 %tid, %r<32>; .reg .pred %p<8>;\n\
+         .reg .b64 %a, %b, %rd<16>; .reg .b32 %me, %r<32>; .reg .pred %p<8>;\n\
          .shared .align 128 .b8 tile[4096]; .shared .align 8 .b64 bar[4];\n\
-         ld.param.u64 %a, [pa];\nld.param.u64 %b, [pb];\nmov.u32 %tid, %tid.x;\n\
-         setp.eq.u32 %p7, %tid, 0;\n{body}\nret;\n}}\n"
+         ld.param.u64 %a, [pa];\nld.param.u64 %b, [pb];\nmov.u32 %me, %tid.x;\n\
+         setp.eq.u32 %p7, %me, 0;\n{body}\nret;\n}}\n"
     )
 }
 

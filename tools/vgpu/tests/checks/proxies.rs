@@ -7,7 +7,7 @@ use super::{BLOCK, WARP, make, wait};
 /// All threads fill 256 bytes of `tile`; thread 0 sends them to `b`.
 fn send(before: &str, after: &str) -> String {
     format!(
-        "shl.b32 %r1, %tid, 2;\nmov.u32 %r2, tile;\nadd.u32 %r3, %r2, %r1;\nst.shared.u32 [%r3], %tid;\n\
+        "shl.b32 %r1, %me, 2;\nmov.u32 %r2, tile;\nadd.u32 %r3, %r2, %r1;\nst.shared.u32 [%r3], %me;\n\
          {before}\n@!%p7 bra $end;\ncp.async.bulk.global.shared::cta.bulk_group [%b], [%r2], 256;\n\
          cp.async.bulk.commit_group;\n{after}\n$end:"
     )
@@ -122,7 +122,7 @@ fn generic_writes_to_global_memory_need_the_fence_too() {
 fn reductions_by_copies_meet_atomics() {
     let body = |other: &str| {
         format!(
-            "@!%p7 bra $end;\nst.shared.v4.u32 [tile], {{%tid, %tid, %tid, %tid}};\nfence.proxy.async;\n\
+            "@!%p7 bra $end;\nst.shared.v4.u32 [tile], {{%me, %me, %me, %me}};\nfence.proxy.async;\n\
              mov.u32 %r2, tile;\n\
              cp.reduce.async.bulk.global.shared::cta.bulk_group.add.u32 [%a], [%r2], 16;\n\
              cp.async.bulk.commit_group;\n{other}\n{WAIT}\n$end:"

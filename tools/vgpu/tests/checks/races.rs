@@ -7,8 +7,8 @@ use super::{BLOCK, CLUSTER, GRID, WARP, make, wait};
 /// Each thread writes its word of `tile`, then `between`, then reads another thread's word.
 fn exchange(between: &str, distance: u32) -> String {
     format!(
-        "shl.b32 %r1, %tid, 2;\nmov.u32 %r2, tile;\nadd.u32 %r3, %r2, %r1;\nst.shared.u32 [%r3], 0;\n\
-         bar.sync 0;\nst.shared.u32 [%r3], %tid;\n\
+        "shl.b32 %r1, %me, 2;\nmov.u32 %r2, tile;\nadd.u32 %r3, %r2, %r1;\nst.shared.u32 [%r3], 0;\n\
+         bar.sync 0;\nst.shared.u32 [%r3], %me;\n\
          {between}\nxor.b32 %r1, %r1, {};\nadd.u32 %r3, %r2, %r1;\nld.shared.u32 %r4, [%r3];\n\
          add.u32 %r4, %r4, 1;",
         4 * distance
@@ -42,7 +42,7 @@ fn words_are_exchanged_within_a_warp_at_a_warp_barrier() {
 #[test]
 fn a_barrier_between_reads_and_the_next_write_is_missed() {
     let rewrite = |between: &str| {
-        let store = "setp.eq.u32 %p3, %tid, 32;\n@%p3 st.shared.u32 [%r2+128], 5;";
+        let store = "setp.eq.u32 %p3, %me, 32;\n@%p3 st.shared.u32 [%r2+128], 5;";
         format!("{}{between}\n{store}", exchange("bar.sync 0;", 32))
     };
     BLOCK.finds(&rewrite(""), "races with an earlier", "@%p3 st.shared.u32", "ld.shared.u32");
@@ -54,12 +54,12 @@ fn a_barrier_between_reads_and_the_next_write_is_missed() {
 #[test]
 fn threads_of_one_instruction_may_write_the_same_but_no_different_values() {
     let race = "races with an earlier write";
-    WARP.finds("st.shared.u32 [tile], %tid;", race, "st.shared.u32", "st.shared.u32");
+    WARP.finds("st.shared.u32 [tile], %me;", race, "st.shared.u32", "st.shared.u32");
     WARP.passes("st.shared.u32 [tile], 5;\nld.shared.u32 %r1, [tile];\nadd.u32 %r1, %r1, 1;");
     // Other warps that store what is there already do no harm either.
     BLOCK.passes("st.shared.u32 [tile], 5;");
     BLOCK.finds(
-        "shr.u32 %r1, %tid, 5;\nst.shared.u32 [tile], %r1;",
+        "shr.u32 %r1, %me, 5;\nst.shared.u32 [tile], %r1;",
         race,
         "st.shared.u32",
         "st.shared",
@@ -70,8 +70,8 @@ fn threads_of_one_instruction_may_write_the_same_but_no_different_values() {
 fn neighbouring_bytes_are_no_race() {
     let bytes = |shift: u32| {
         format!(
-            "shr.u32 %r1, %tid, {shift};\nmov.u32 %r2, tile;\nadd.u32 %r2, %r2, %r1;\n\
-             st.shared.u8 [%r2], %tid;"
+            "shr.u32 %r1, %me, {shift};\nmov.u32 %r2, tile;\nadd.u32 %r2, %r2, %r1;\n\
+             st.shared.u8 [%r2], %me;"
         )
     };
     BLOCK.passes(&bytes(0));
@@ -112,7 +112,7 @@ fn flags_carry_what_was_written_before_them_within_their_scope() {
 fn atomics_meet_each_other_but_no_plain_access() {
     let add = "red.global.add.u32 [%a], 1;\n";
     GRID.passes(add);
-    GRID.passes("atom.global.max.u32 %r1, [%a], %tid;\nld.relaxed.gpu.global.u32 %r2, [%a];");
+    GRID.passes("atom.global.max.u32 %r1, [%a], %me;\nld.relaxed.gpu.global.u32 %r2, [%a];");
     let plain = format!("{add}ld.global.u32 %r1, [%a];\nadd.u32 %r1, %r1, 1;");
     GRID.finds(&plain, "races with", "[%a]", "[%a]");
     let near = "red.cta.global.add.u32 [%a], 1;";
@@ -130,7 +130,7 @@ fn a_lock_orders_what_is_done_under_it() {
         )
     };
     let lock = |acquire: &str, release: &str| {
-        let open = "mov.u32 %r9, %ctaid.x;\nor.b32 %r9, %r9, %tid;\nsetp.eq.u32 %p4, %r9, 0;\n\
+        let open = "mov.u32 %r9, %ctaid.x;\nor.b32 %r9, %r9, %me;\nsetp.eq.u32 %p4, %r9, 0;\n\
                     @%p4 atom.global.exch.b32 %r8, [%a], 1024;\n";
         format!("{open}{}", lock(acquire, release))
     };
@@ -147,7 +147,7 @@ fn an_mbarrier_passes_on_what_arriving_threads_did() {
             ("st.shared.u32 [tile], 9;\n", "mbarrier.arrive.shared::cta.b64 _, [bar];\n");
         let both = if arrive_first { [arrive, store] } else { [store, arrive] };
         format!(
-            "{}setp.lt.u32 %p1, %tid, 32;\n@%p1 bra $low;\n{}{}bra $end;\n\
+            "{}setp.lt.u32 %p1, %me, 32;\n@%p1 bra $low;\n{}{}bra $end;\n\
              $low: {wait}ld.shared.u32 %r1, [tile];\nadd.u32 %r1, %r1, 1;\n$end:",
             make(32),
             both[0],
@@ -191,7 +191,7 @@ fn the_clusters_barrier_orders_its_blocks() {
 fn copies_are_waited_for_before_their_bytes_are_used() {
     let copy = |wait: &str, other: u32| {
         format!(
-            "shl.b32 %r1, %tid, 4;\ncvt.u64.u32 %rd1, %r1;\nadd.u64 %rd1, %a, %rd1;\nmov.u32 %r2, tile;\n\
+            "shl.b32 %r1, %me, 4;\ncvt.u64.u32 %rd1, %r1;\nadd.u64 %rd1, %a, %rd1;\nmov.u32 %r2, tile;\n\
              add.u32 %r3, %r2, %r1;\nst.shared.u32 [%r3], 0;\nbar.sync 0;\ncp.async.cg.shared.global [%r3], [%rd1], 16;\n\
              cp.async.commit_group;\n{wait}\nxor.b32 %r1, %r1, {};\nadd.u32 %r3, %r2, %r1;\n\
              ld.shared.u32 %r4, [%r3];\nadd.u32 %r4, %r4, 1;",
@@ -216,7 +216,7 @@ fn accesses_of_other_widths_meet_the_threads_that_own_the_bytes() {
     let body = |store: &str, stride: u32, between: &str, load: &str, other: u32| {
         format!(
             "mov.u32 %r5, 1;\nmov.u32 %r6, 2;\nmov.u32 %r7, 3;\nmov.u32 %r8, 4;\nmov.u32 %r2, tile;\n\
-             mad.lo.u32 %r3, %tid, {stride}, %r2;\n{store}\n{between}\nmad.lo.u32 %r4, %tid, {other}, %r2;\n\
+             mad.lo.u32 %r3, %me, {stride}, %r2;\n{store}\n{between}\nmad.lo.u32 %r4, %me, {other}, %r2;\n\
              {load}\nadd.u32 %r1, %r1, 1;"
         )
     };

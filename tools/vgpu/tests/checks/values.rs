@@ -84,7 +84,7 @@ fn variables_are_named_near_an_access_out_of_bounds() {
 #[test]
 fn an_unchecked_launch_leaves_no_false_alarms() {
     use vgpu::{Checks, Launch};
-    let writes = "shl.b32 %r1, %tid, 2;\ncvt.u64.u32 %rd1, %r1;\nadd.u64 %rd1, %b, %rd1;\n";
+    let writes = "shl.b32 %r1, %me, 2;\ncvt.u64.u32 %rd1, %r1;\nadd.u64 %rd1, %b, %rd1;\n";
     let gpu = Gpu::new(&kernel("", &format!("{writes}st.global.u32 [%rd1], 1;")));
     let b = gpu.memory.alloc(0, 128).expect("room");
     let blind = Launch { checks: Some(Checks::RACES), ..launch(1, 32, &[b, b]) };

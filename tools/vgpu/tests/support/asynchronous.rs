@@ -15,7 +15,7 @@ pub const MODES: [Asynchrony; 6] = [
     Asynchrony::Random(4),
 ];
 
-/// A kernel `k` with two buffers in `%a` and `%b`, the thread in `%tid`, 4096 bytes at `tile` and
+/// A kernel `k` with two buffers in `%a` and `%b`, the thread in `%me`, 4096 bytes at `tile` and
 /// mbarriers at `bar`.
 pub fn kernel(body: &str) -> String {
     kernel_of("", body)
@@ -24,17 +24,17 @@ pub fn kernel(body: &str) -> String {
 pub fn kernel_of(directives: &str, body: &str) -> String {
     format!(
         "{HEADER}.entry k(.param .u64 pa, .param .u64 pb) {directives} {{\n\
-         .reg .b64 %a, %b, %rd<16>; .reg .b32 %tid, %r<32>; .reg .pred %p<8>;\n\
+         .reg .b64 %a, %b, %rd<16>; .reg .b32 %me, %r<32>; .reg .pred %p<8>;\n\
          .shared .align 128 .b8 tile[4096]; .shared .align 8 .b64 bar[4];\n\
-         ld.param.u64 %a, [pa];\nld.param.u64 %b, [pb];\nmov.u32 %tid, %tid.x;\n\
-         setp.eq.u32 %p7, %tid, 0;\n{body}\nret;\n}}\n"
+         ld.param.u64 %a, [pa];\nld.param.u64 %b, [pb];\nmov.u32 %me, %tid.x;\n\
+         setp.eq.u32 %p7, %me, 0;\n{body}\nret;\n}}\n"
     )
 }
 
 /// `st b[tid] = register`.
 pub fn store(register: &str) -> String {
     format!(
-        "mul.wide.u32 %rd15, %tid, 4;\nadd.u64 %rd15, %b, %rd15;\nst.global.u32 [%rd15], {register};\n"
+        "mul.wide.u32 %rd15, %me, 4;\nadd.u64 %rd15, %b, %rd15;\nst.global.u32 [%rd15], {register};\n"
     )
 }
 

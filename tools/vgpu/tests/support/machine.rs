@@ -4,19 +4,19 @@ use super::Gpu;
 
 pub const HEADER: &str = ".version 8.7\n.target sm_90a\n.address_size 64\n";
 
-/// A kernel `k` with two buffers in `%a` and `%b`, the thread in `%tid`, and `%p`, `%r`, `%rd`, `%f`.
+/// A kernel `k` with two buffers in `%a` and `%b`, the thread in `%me`, and `%p`, `%r`, `%rd`, `%f`.
 pub fn kernel(body: &str) -> String {
     format!(
         "{HEADER}.entry k(.param .u64 pa, .param .u64 pb) {{\n\
-         .reg .b64 %a, %b, %rd<16>; .reg .b32 %tid, %r<32>; .reg .pred %p<8>; .reg .f32 %f<8>;\n\
-         ld.param.u64 %a, [pa];\nld.param.u64 %b, [pb];\nmov.u32 %tid, %tid.x;\n{body}\nret;\n}}\n"
+         .reg .b64 %a, %b, %rd<16>; .reg .b32 %me, %r<32>; .reg .pred %p<8>; .reg .f32 %f<8>;\n\
+         ld.param.u64 %a, [pa];\nld.param.u64 %b, [pb];\nmov.u32 %me, %tid.x;\n{body}\nret;\n}}\n"
     )
 }
 
 /// `st b[tid] = register`.
 pub fn store(register: &str) -> String {
     format!(
-        "mul.wide.u32 %rd15, %tid, 4;\nadd.u64 %rd15, %b, %rd15;\nst.global.u32 [%rd15], {register};\n"
+        "mul.wide.u32 %rd15, %me, 4;\nadd.u64 %rd15, %b, %rd15;\nst.global.u32 [%rd15], {register};\n"
     )
 }
 

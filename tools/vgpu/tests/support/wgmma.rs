@@ -115,9 +115,9 @@ impl Case {
         let mut text = format!(
             "{HEADER}.entry k(.param .u64 pa, .param .u64 pb) {{\n\
              .shared .align 1024 .b8 tile[65536];\n.reg .b64 %a, %b, %x, %da, %db; .reg .pred %p<3>;\n\
-             .reg .b32 %d<{count}>, %f<4>, %tid, %r<8>;\n\
-             ld.param.u64 %a, [pa];\nld.param.u64 %b, [pb];\nmov.u32 %tid, %tid.x;\n\
-             mov.u32 %r0, tile;\nshl.b32 %r1, %tid, 2;\n\
+             .reg .b32 %d<{count}>, %f<4>, %me, %r<8>;\n\
+             ld.param.u64 %a, [pa];\nld.param.u64 %b, [pb];\nmov.u32 %me, %tid.x;\n\
+             mov.u32 %r0, tile;\nshl.b32 %r1, %me, 2;\n\
              $copy: cvt.u64.u32 %x, %r1;\nadd.u64 %x, %a, %x;\nld.global.u32 %r2, [%x];\n\
              add.u32 %r3, %r0, %r1;\nst.shared.u32 [%r3], %r2;\nadd.u32 %r1, %r1, 512;\n\
              setp.lt.u32 %p1, %r1, 65536;\n@%p1 bra $copy;\nfence.proxy.async.shared::cta;\nbar.sync 0;\n\
@@ -127,8 +127,8 @@ impl Case {
         );
         // Row 16 * warp + lane / 4 + 8 * (i % 2), byte 4 * (lane % 4) + 16 * (i / 2), unswizzled.
         text.push_str(
-            "and.b32 %r1, %tid, 96;\nshr.u32 %r1, %r1, 1;\nshr.u32 %r2, %tid, 2;\nand.b32 %r2, %r2, 7;\n\
-             add.u32 %r1, %r1, %r2;\nshl.b32 %r1, %r1, 5;\nand.b32 %r2, %tid, 3;\nshl.b32 %r2, %r2, 2;\n\
+            "and.b32 %r1, %me, 96;\nshr.u32 %r1, %r1, 1;\nshr.u32 %r2, %me, 2;\nand.b32 %r2, %r2, 7;\n\
+             add.u32 %r1, %r1, %r2;\nshl.b32 %r1, %r1, 5;\nand.b32 %r2, %me, 3;\nshl.b32 %r2, %r2, 2;\n\
              add.u32 %r1, %r1, %r2;\ncvt.u64.u32 %x, %r1;\nadd.u64 %x, %x, %a;\n\
              ld.global.u32 %f0, [%x+65536];\nld.global.u32 %f1, [%x+65792];\n\
              ld.global.u32 %f2, [%x+65552];\nld.global.u32 %f3, [%x+65808];\n",
@@ -155,7 +155,7 @@ impl Case {
             "setp.eq.u32 %p2, {}, 1;\nwgmma.fence.sync.aligned;\n\
              wgmma.mma_async.sync.aligned.m64n{}k{}.{}.{}.{} {{{}}}, {a}, %db, %p2{flags};\n\
              wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0;\n\
-             mul.lo.u32 %r1, %tid, {};\ncvt.u64.u32 %x, %r1;\nadd.u64 %x, %b, %x;",
+             mul.lo.u32 %r1, %me, {};\ncvt.u64.u32 %x, %r1;\nadd.u64 %x, %b, %x;",
             u32::from(self.adds),
             self.n,
             self.depth(),

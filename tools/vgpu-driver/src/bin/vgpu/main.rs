@@ -1,10 +1,11 @@
-//! The command-line program: runs programs of the CUDA driver API on the virtual GPU, and looks PTX
-//! and counts through.
+//! The command-line program: runs programs of the CUDA driver API on the virtual GPU, and looks PTX,
+//! counts and timelines through.
 
 mod counts;
 mod ptx;
 mod run;
 mod table;
+mod timeline;
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
@@ -31,6 +32,8 @@ enum Command {
     Ptx(ptx::Args),
     /// Print the counts that `vgpu run --counts` has written, as a table
     Counts(counts::Args),
+    /// Print, convert or draw the timelines that `vgpu run --timeline` has written
+    Timeline(timeline::Args),
 }
 
 /// Why a command could not be done, in words for the user.
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Ptx(args) => ptx::run(&args),
         Command::Counts(args) => counts::run(&args),
+        Command::Timeline(args) => timeline::run(&args),
     };
     result.unwrap_or_else(|problem| {
         eprintln!("vgpu: {}", problem.0);

@@ -53,6 +53,10 @@ pub struct Args {
     /// Count what every launch does, and write it to FILE as JSON
     #[arg(long, value_name = "FILE")]
     counts: Option<PathBuf>,
+    /// Work out when the first cluster of every launch would do what, and write it to FILE for
+    /// `vgpu timeline`
+    #[arg(long, value_name = "FILE")]
+    timeline: Option<PathBuf>,
     /// Append kernels' faults to FILE; they are on stderr too
     #[arg(long, value_name = "FILE")]
     faults: Option<PathBuf>,
@@ -84,7 +88,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         symlink(&library, folder.path().join(name)).map_err(Problem::of("link the library"))?;
     }
     let counted = args.counts.as_ref().map(|_| folder.path().join("counts.jsonl"));
-    if let Some(file) = &args.counts {
+    for file in [&args.counts, &args.timeline].into_iter().flatten() {
         // Rather before the run than after it.
         fs::write(file, "").map_err(Problem::of(format!("write {}", file.display())))?;
     }
@@ -142,7 +146,12 @@ fn command(args: &Args, folder: &Path, counted: Option<&Path>) -> Result<Command
             command.env(name, value);
         }
     }
-    for (name, file) in [("VGPU_FAULT_FILE", args.faults.as_deref()), ("VGPU_COUNTS", counted)] {
+    let files = [
+        ("VGPU_FAULT_FILE", args.faults.as_deref()),
+        ("VGPU_COUNTS", counted),
+        ("VGPU_TIMELINE", args.timeline.as_deref()),
+    ];
+    for (name, file) in files {
         if let Some(file) = file {
             // The program may change its folder.
             let file = std::path::absolute(file).map_err(Problem::of(name))?;

@@ -32,25 +32,25 @@ fn each<const N: usize>(bytes: &[u8], out: &mut [f32], number: impl Fn([u8; N]) 
 
 /// Without branches, so that the loop over the bytes is a vector operation.
 #[inline(always)]
-fn e4m3(code: u8) -> f32 {
-    let magnitude = u32::from(code & 0x7f);
+pub(super) const fn e4m3(code: u8) -> f32 {
+    let magnitude = (code & 0x7f) as u32;
     let normal = (magnitude << 20) + (120 << 23);
     // Below 8, the code counts units of 2^-9.
     let small = (magnitude as i32 as f32 * (1.0 / 512.0)).to_bits();
     let finite = if magnitude < 8 { small } else { normal };
     let value = if magnitude == 0x7f { 0x7fff_ffff } else { finite };
-    f32::from_bits(value | u32::from(code & 0x80) << 24)
+    f32::from_bits(value | (code as u32 & 0x80) << 24)
 }
 
 /// FP16, of which E5M2 is the upper half; without branches too.
 #[inline(always)]
-fn f16(bits: u16) -> f32 {
-    let magnitude = u32::from(bits & 0x7fff);
+pub(super) const fn f16(bits: u16) -> f32 {
+    let magnitude = (bits & 0x7fff) as u32;
     let normal = (magnitude << 13) + (112 << 23);
     let small = (magnitude as i32 as f32 * (1.0 / 16_777_216.0)).to_bits();
     let finite = if magnitude < 0x400 { small } else { normal };
     let value = if magnitude >= 0x7c00 { magnitude << 13 | 0x7f80_0000 } else { finite };
-    f32::from_bits(value | u32::from(bits & 0x8000) << 16)
+    f32::from_bits(value | (bits as u32 & 0x8000) << 16)
 }
 
 #[cfg(test)]

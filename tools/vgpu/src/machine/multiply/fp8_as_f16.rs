@@ -3,7 +3,7 @@
 
 use half::f16;
 
-use super::{Lanes, Multiplier, Task};
+use super::{Lanes, Multiplier, Rows, Source, Task};
 use crate::accumulation::Accumulation;
 use crate::ops::fp8::Fp8;
 use crate::program::matrix::{Element, Product, Sum};
@@ -13,14 +13,15 @@ impl Multiplier {
     pub(crate) fn multiply_in_warp(&mut self, task: &Task<'_>, sum: &mut [Lanes]) {
         let product = task.product;
         if self.accumulation != Accumulation::Hopper || !product.a.is_fp8() {
-            return self.multiply(task, sum);
+            return self.multiply(task, &mut [Rows::together(sum)]);
         }
         let mut products: Vec<Lanes> = vec![[0; _]; sum.len()];
         for half in 0..2 {
             let [a, b] = [(task.a, product.a), (task.b, product.b)]
-                .map(|(codes, element)| widened(codes, element, half));
+                .map(|(codes, element)| widened(codes.gather(&mut Vec::new()), element, half));
             let product = Product { a: Element::F16, b: Element::F16, ..product };
-            self.multiply(&Task { product, a: &a, b: &b, ..*task }, &mut products);
+            let (a, b) = (Source::Whole(&a), Source::Whole(&b));
+            self.multiply(&Task { product, a, b, ..*task }, &mut [Rows::together(&mut products)]);
         }
         let add = if product.sum == Sum::F16 { add_f16x2 } else { add_f32 };
         for (before, products) in sum.iter_mut().zip(&products) {

@@ -3,8 +3,12 @@
 //! times each, times four elements of B that repeat.
 
 #[cfg(target_arch = "x86_64")]
+use super::avx512;
+#[cfg(target_arch = "x86_64")]
 use super::bytes;
 use super::decode::decode_in;
+use super::rows::Rows;
+use super::source::Source;
 use crate::ops::LANES;
 use crate::program::matrix::Element;
 
@@ -31,6 +35,23 @@ pub(super) struct Factors {
     /// For each 16 columns and step of K four quadruples: columns 0, 2, 4, 6; the odd ones; the same
     /// of the next eight.
     narrow_b: Vec<Quads<f32>>,
+    /// For bytes that do not lie together.
+    buffer: Vec<u8>,
+}
+
+/// One of the factors, and how many rows or columns it has.
+#[derive(Clone, Copy)]
+enum Which {
+    A(usize),
+    B(usize),
+}
+
+/// What a factor's elements are, where they lie, and whether they are negated.
+#[derive(Clone, Copy)]
+pub(super) struct Factor<'a> {
+    pub element: Element,
+    pub source: Source<'a>,
+    pub negate: bool,
 }
 
 /// What the loops are compiled for.
@@ -59,16 +80,39 @@ impl Level {
 }
 
 impl Factors {
-    /// Numbers of the bytes of A and B, which lie row by row.
-    pub(super) fn decode(
+    /// `sums += a * b^T` for `n` columns. Each sum adds its products one after the other in the order of
+    /// K, each with one rounding, whatever the level.
+    pub(super) fn accumulate(
         &mut self,
         level: Level,
-        [a, b]: [Element; 2],
-        [a_bytes, b_bytes]: [&[u8]; 2],
-        [negate_a, negate_b]: [bool; 2],
+        [a, b]: [Factor<'_>; 2],
+        n: usize,
+        sums: &mut [Rows<'_>],
     ) {
-        decode(level, a, a_bytes, negate_a, &mut self.a);
-        decode(level, b, b_bytes, negate_b, &mut self.b);
+        self.take(level, Which::B(n), b);
+        let share = ROWS * b.source.len() / n;
+        // Warp by warp, so that what is wide stays in the nearest cache.
+        for (i, sums) in sums.iter_mut().enumerate() {
+            self.take(level, Which::A(ROWS), Factor { source: a.source.part(i, share), ..a });
+            match level {
+                // SAFETY: `Level::detect` found the features.
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx512 => unsafe { accumulate_avx512(self, n, sums) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx2 => unsafe { accumulate_avx2(self, n, sums) },
+                Level::Portable => self.each_block(n, sums, block_in),
+            }
+        }
+    }
+
+    /// Brings both into the loops' order, and has them as numbers row by row too.
+    pub(super) fn take_both(&mut self, level: Level, [a, b]: [Factor<'_>; 2], n: usize) {
+        let rows = a.source.len() * n / b.source.len();
+        for (which, factor) in [(Which::A(rows), a), (Which::B(n), b)] {
+            self.decode(level, which, factor);
+            self.arrange_at(level, which);
+        }
     }
 
     /// A and B as numbers, row by row.
@@ -76,82 +120,69 @@ impl Factors {
         (&self.a, &self.b)
     }
 
-    /// `sums += a * b^T` for `n` columns; `sums` are the registers of the first warp, then those of
-    /// the next. Each sum adds its products one after the other in the order of K, each with one
-    /// rounding, whatever the level.
-    pub(super) fn accumulate(&mut self, level: Level, n: usize, sums: &mut [[f32; LANES]]) {
-        match level {
-            // SAFETY: `Level::detect` found the features.
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => unsafe {
-                arrange_avx512(self, n);
-                accumulate_avx512(self, n, sums);
-            },
-            // SAFETY: as above.
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => unsafe { accumulate_avx2(self, n, sums) },
-            Level::Portable => {
-                self.arrange(n, spread_in, transpose_in);
-                self.each_block(n, sums, block_in);
-            }
-        }
-    }
-
-    /// As [`Factors::decode`] and [`Factors::accumulate`], faster, for the factors and levels where it can; whether it
-    /// has. A and B as numbers are not to be had then.
-    pub(super) fn accumulate_bytes(
-        &mut self,
-        level: Level,
-        elements: [Element; 2],
-        bytes: [&[u8]; 2],
-        n: usize,
-        sums: &mut [[f32; LANES]],
-    ) -> bool {
-        match level {
-            // SAFETY: `Level::detect` found the features.
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => unsafe {
-                let takes = bytes::takes(elements, bytes, n);
-                if takes {
-                    let ([a, b], [a_bytes, b_bytes]) = (elements, bytes);
-                    bytes::narrow(b, b_bytes, &mut self.narrow_b);
-                    // Warp by warp, so that what is wide stays in the nearest cache.
-                    let warps = a_bytes.chunks_exact(ROWS * b_bytes.len() / n);
-                    for (rows, sums) in warps.zip(sums.chunks_exact_mut(n / 2)) {
-                        bytes::widen(a, rows, &mut self.wide_a);
-                        accumulate_avx512(self, n, sums);
-                    }
-                }
-                takes
-            },
-            _ => false,
-        }
-    }
-
-    /// Brings A and B into the loops' order.
-    pub(super) fn arrange_at(&mut self, level: Level, n: usize) {
-        match level {
-            // SAFETY: `Level::detect` found the features.
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => unsafe { arrange_avx512(self, n) },
-            _ => self.arrange(n, spread_in, transpose_in),
-        }
-    }
-
     /// A and B in the loops' order.
     pub(super) fn arranged(&self) -> (&[Half], &[Quads<f32>]) {
         (&self.wide_a, &self.narrow_b)
     }
 
-    /// Brings the numbers into the loops' order.
+    /// Brings one into the loops' order.
+    fn take(&mut self, level: Level, which: Which, factor: Factor<'_>) {
+        #[cfg(target_arch = "x86_64")]
+        if level == Level::Avx512 && !factor.negate && is_x86_feature_detected!("avx512vbmi") {
+            let Factor { element, source, .. } = factor;
+            // SAFETY: `Level::detect` found the other features.
+            let done = unsafe {
+                match which {
+                    Which::A(_) => bytes::widen(element, source, &mut self.wide_a),
+                    Which::B(n) => bytes::narrow(element, source, n, &mut self.narrow_b),
+                }
+            };
+            if done {
+                return;
+            }
+        }
+        self.decode(level, which, factor);
+        self.arrange_at(level, which);
+    }
+
+    fn decode(&mut self, level: Level, which: Which, factor: Factor<'_>) {
+        let bytes = factor.source.gather(&mut self.buffer);
+        let out = match which {
+            Which::A(_) => &mut self.a,
+            Which::B(_) => &mut self.b,
+        };
+        decode(level, factor.element, bytes, factor.negate, out);
+    }
+
+    fn arrange_at(&mut self, level: Level, which: Which) {
+        match level {
+            // SAFETY: `Level::detect` found the features.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => unsafe { arrange_avx512(self, which) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => unsafe { arrange_avx2(self, which) },
+            Level::Portable => self.arrange(which, spread_in, transpose_in),
+        }
+    }
+
+    /// Brings the numbers of one into the loops' order.
     #[inline(always)]
     fn arrange(
         &mut self,
-        n: usize,
+        which: Which,
         spread: impl Fn([&[f32; 4]; 4]) -> [Half; 4],
         transpose: impl Fn([[&[f32; 4]; 4]; 4]) -> [Quads<f32>; 4],
     ) {
-        let quads = self.b.len() / n / 4;
+        match which {
+            Which::A(rows) => self.arrange_a(rows, spread),
+            Which::B(n) => self.arrange_b(n, transpose),
+        }
+    }
+
+    #[inline(always)]
+    fn arrange_a(&mut self, rows: usize, spread: impl Fn([&[f32; 4]; 4]) -> [Half; 4]) {
+        let quads = self.a.len() / rows / 4;
         self.wide_a.resize(self.a.len() * 4 / (LANES / 2), Half([0.0; LANES / 2]));
         let rows = self.a.as_chunks::<4>().0.chunks_exact(ROWS * quads);
         for (rows, vectors) in rows.zip(self.wide_a.chunks_exact_mut(ROWS * quads)) {
@@ -166,6 +197,11 @@ impl Factors {
                 }
             }
         }
+    }
+
+    #[inline(always)]
+    fn arrange_b(&mut self, n: usize, transpose: impl Fn([[&[f32; 4]; 4]; 4]) -> [Quads<f32>; 4]) {
+        let quads = self.b.len() / n / 4;
         self.narrow_b.resize(n.div_ceil(COLUMNS) * quads * 4, [[0.0; 4]; 4]);
         let columns = self.b.as_chunks::<4>().0.chunks(COLUMNS * quads);
         for (columns, steps) in columns.zip(self.narrow_b.chunks_exact_mut(4 * quads)) {
@@ -182,19 +218,18 @@ impl Factors {
         }
     }
 
-    /// Calls `block` with the vectors of A and B that each up to eight registers need, and those.
+    /// Calls `block` with the vectors of A and B that each up to eight registers of a warp need, and those.
     #[inline(always)]
     fn each_block(
         &self,
         n: usize,
-        sums: &mut [[f32; LANES]],
-        block: impl Fn(&[Half], &[Quads<f32>], &mut [[f32; LANES]]),
+        sums: &mut Rows<'_>,
+        block: impl Fn(&[Half], &[Quads<f32>], Rows<'_>),
     ) {
-        let k = self.narrow_b.len() / n.div_ceil(COLUMNS);
-        for (a, registers) in self.wide_a.chunks_exact(4 * k).zip(sums.chunks_exact_mut(n / 2)) {
-            for (b, registers) in self.narrow_b.chunks_exact(k).zip(registers.chunks_mut(8)) {
-                block(a, b, registers);
-            }
+        let steps = self.narrow_b.len() / n.div_ceil(COLUMNS);
+        for (i, b) in self.narrow_b.chunks_exact(steps).enumerate() {
+            let count = (sums.len() - 8 * i).min(8);
+            block(&self.wide_a, b, sums.part(8 * i, count));
         }
     }
 }
@@ -215,11 +250,11 @@ fn transpose_in(columns: [[&[f32; 4]; 4]; 4]) -> [Quads<f32>; 4] {
 
 /// Register `4 * octet + 2 * half + parity` has rows `8 * half` on and the even or odd columns.
 #[inline(always)]
-fn block_in(a: &[Half], b: &[Quads<f32>], registers: &mut [[f32; LANES]]) {
+fn block_in(a: &[Half], b: &[Quads<f32>], mut registers: Rows<'_>) {
     for octet in 0..registers.len() / 4 {
         for parity in 0..2 {
             let at = [4 * octet + parity, 4 * octet + parity + 2];
-            let mut sums = at.map(|at| registers[at]);
+            let mut sums = at.map(|at| *registers.numbers(at));
             for (a, b) in a.chunks_exact(4).zip(b) {
                 let b = &b[2 * octet + parity];
                 for (half, sum) in sums.iter_mut().enumerate() {
@@ -229,7 +264,7 @@ fn block_in(a: &[Half], b: &[Quads<f32>], registers: &mut [[f32; LANES]]) {
                     }
                 }
             }
-            at.iter().zip(sums).for_each(|(at, sum)| registers[*at] = sum);
+            at.iter().zip(sums).for_each(|(at, sum)| *registers.numbers(*at) = sum);
         }
     }
 }
@@ -263,112 +298,29 @@ fn decode_avx2(element: Element, bytes: &[u8], negate: bool, out: &mut Vec<f32>)
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-fn accumulate_avx2(factors: &mut Factors, n: usize, sums: &mut [[f32; LANES]]) {
-    factors.arrange(n, spread_in, transpose_in);
+fn arrange_avx2(factors: &mut Factors, which: Which) {
+    factors.arrange(which, spread_in, transpose_in);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
+fn arrange_avx512(factors: &mut Factors, which: Which) {
+    factors.arrange(which, |rows| avx512::spread(rows), |columns| avx512::transpose(columns));
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn accumulate_avx2(factors: &Factors, n: usize, sums: &mut Rows<'_>) {
     factors.each_block(n, sums, block_in);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
-fn accumulate_avx512(factors: &Factors, n: usize, sums: &mut [[f32; LANES]]) {
+fn accumulate_avx512(factors: &Factors, n: usize, sums: &mut Rows<'_>) {
     factors.each_block(n, sums, |a, b, registers| match registers.len() {
-        8 => block_avx512::<4>(a, b, registers),
-        _ => block_avx512::<2>(a, b, registers),
+        8 => avx512::block::<4>(a, b, registers),
+        _ => avx512::block::<2>(a, b, registers),
     });
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
-fn arrange_avx512(factors: &mut Factors, n: usize) {
-    factors.arrange(n, |rows| spread_avx512(rows), |columns| transpose_avx512(columns));
-}
-
-/// A vector of four quadruples.
-#[cfg(target_arch = "x86_64")]
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn quarters([a, b, c, d]: [&[f32; 4]; 4]) -> std::arch::x86_64::__m512 {
-    use std::arch::x86_64::{_mm_loadu_ps, _mm512_castps128_ps512, _mm512_insertf32x4};
-    // SAFETY: four floats each.
-    let [a, b, c, d] = [a, b, c, d].map(|four| unsafe { _mm_loadu_ps(four.as_ptr()) });
-    let low = _mm512_insertf32x4::<1>(_mm512_castps128_ps512(a), b);
-    _mm512_insertf32x4::<3>(_mm512_insertf32x4::<2>(low, c), d)
-}
-
-/// [`spread_in`], whose vector is the same four rows with each step's element repeated.
-#[cfg(target_arch = "x86_64")]
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn spread_avx512(rows: [&[f32; 4]; 4]) -> [Half; 4] {
-    use std::arch::x86_64::{__m512, _mm512_permute_ps};
-    let rows = quarters(rows);
-    let steps = [
-        _mm512_permute_ps::<0x00>(rows),
-        _mm512_permute_ps::<0x55>(rows),
-        _mm512_permute_ps::<0xaa>(rows),
-        _mm512_permute_ps::<0xff>(rows),
-    ];
-    // SAFETY: both are 16 floats, and every pattern of bits is one.
-    steps.map(|step| unsafe { std::mem::transmute::<__m512, Half>(step) })
-}
-
-/// [`transpose_in`] in the four quarters of vectors.
-#[cfg(target_arch = "x86_64")]
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn transpose_avx512(columns: [[&[f32; 4]; 4]; 4]) -> [Quads<f32>; 4] {
-    use std::arch::x86_64::{
-        __m512, _mm512_castpd_ps, _mm512_castps_pd, _mm512_unpackhi_pd, _mm512_unpackhi_ps,
-        _mm512_unpacklo_pd, _mm512_unpacklo_ps,
-    };
-    let [a, b, c, d] = columns.map(|four| quarters(four));
-    let pairs = |x: __m512, y: __m512| {
-        let (x, y) = (_mm512_castps_pd(x), _mm512_castps_pd(y));
-        [_mm512_castpd_ps(_mm512_unpacklo_pd(x, y)), _mm512_castpd_ps(_mm512_unpackhi_pd(x, y))]
-    };
-    let [first, second] = pairs(_mm512_unpacklo_ps(a, b), _mm512_unpacklo_ps(c, d));
-    let [third, fourth] = pairs(_mm512_unpackhi_ps(a, b), _mm512_unpackhi_ps(c, d));
-    // SAFETY: both are 16 floats, and every pattern of bits is one.
-    [first, second, third, fourth].map(|it| unsafe { std::mem::transmute(it) })
-}
-
-/// [`block_in`] with all sums in registers of the processor.
-#[cfg(target_arch = "x86_64")]
-#[inline]
-#[target_feature(enable = "avx512f,avx512dq")]
-fn block_avx512<const QUADS: usize>(a: &[Half], b: &[Quads<f32>], registers: &mut [[f32; LANES]]) {
-    use std::arch::x86_64::{
-        __m512, _mm_loadu_ps, _mm512_broadcast_f32x4, _mm512_fmadd_ps, _mm512_load_ps,
-        _mm512_loadu_ps, _mm512_setzero_ps, _mm512_storeu_ps,
-    };
-    // Quadruple `q` and quarter `h` of A meet in half `h % 2` of this register.
-    let place = |q: usize, h: usize| q / 2 * 4 + h / 2 * 2 + q % 2;
-    let mut sums: [[__m512; 4]; QUADS] = [[_mm512_setzero_ps(); 4]; QUADS];
-    for (q, four) in sums.iter_mut().enumerate() {
-        for (h, sum) in four.iter_mut().enumerate() {
-            let from = &registers[place(q, h)][h % 2 * 16..][..16];
-            // SAFETY: 16 floats.
-            *sum = unsafe { _mm512_loadu_ps(from.as_ptr()) };
-        }
-    }
-    for (a, b) in a.as_chunks::<4>().0.iter().zip(b) {
-        // SAFETY: 16 floats at a multiple of 64 bytes.
-        let a = [0, 1, 2, 3].map(|h| unsafe { _mm512_load_ps(a[h].0.as_ptr()) });
-        for (q, four) in sums.iter_mut().enumerate() {
-            // SAFETY: four floats.
-            let b = _mm512_broadcast_f32x4(unsafe { _mm_loadu_ps(b[q].as_ptr()) });
-            for (sum, a) in four.iter_mut().zip(a) {
-                *sum = _mm512_fmadd_ps(a, b, *sum);
-            }
-        }
-    }
-    for (q, four) in sums.iter().enumerate() {
-        for (h, sum) in four.iter().enumerate() {
-            let to = &mut registers[place(q, h)][h % 2 * 16..][..16];
-            // SAFETY: 16 floats.
-            unsafe { _mm512_storeu_ps(to.as_mut_ptr(), *sum) };
-        }
-    }
 }
 
 #[cfg(test)]

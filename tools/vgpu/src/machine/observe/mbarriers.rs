@@ -16,6 +16,9 @@ use crate::program::engine::MbarrierOp;
 impl ClusterState {
     /// The mbarrier at an address has ended a phase.
     pub(in crate::machine) fn observe_phase(&mut self, address: u32) -> Result<(), FaultKind> {
+        if let Some(log) = &mut self.log {
+            log.end_phase(address);
+        }
         let wrong = self.check.as_mut().and_then(|check| check.end_phase(address));
         let Some((message, last)) = wrong else { return Ok(()) };
         let warps = self.ctas[0].num_threads.div_ceil(32);
@@ -96,6 +99,9 @@ impl Exec<'_, '_> {
     /// Threads have found that phases are over.
     pub(in crate::machine) fn observe_mbarrier_waits(&mut self, inst: &Inst, done: u32) {
         let addresses = *self.warp.registers.r64(self.used(inst, 0));
+        for (lane, _) in same_address(&addresses, done) {
+            self.log_mbarrier_wait(addresses[lane] as u32);
+        }
         let Some(check) = &mut self.cluster.check else { return };
         for (lane, lanes) in same_address(&addresses, done) {
             if let Some(barrier) = check.mbarriers.get(&(addresses[lane] as u32)) {

@@ -2,6 +2,7 @@
 
 use crate::check::Nature;
 use crate::machine::exec::Exec;
+use crate::machine::log::{Event, Meeting};
 use crate::machine::{Earlier, Trap};
 use crate::program::inst::{Fence, Scope};
 
@@ -13,6 +14,7 @@ impl Exec<'_, '_> {
     /// Threads arrive at a barrier of their block.
     pub(in crate::machine) fn observe_arrival(&mut self, id: u8, phase: u32, active: u32) {
         let site = self.arrival(active);
+        self.log(Event::Arrival { at: Meeting::Named { cta: self.warp.cta, id }, phase });
         let Some(check) = &mut self.cluster.check else { return };
         let seen = check.threads[self.warp.number].release(active);
         check.meetings.entry((self.warp.cta, id)).or_default().arrive(phase, &seen, site);
@@ -20,6 +22,7 @@ impl Exec<'_, '_> {
 
     /// Threads go on behind a barrier of their block.
     pub(in crate::machine) fn observe_barrier_wait(&mut self, id: u8, phase: u32, active: u32) {
+        self.log(Event::Wait { at: Meeting::Named { cta: self.warp.cta, id }, phase });
         let Some(check) = &mut self.cluster.check else { return };
         if let Some(meeting) = check.meetings.get(&(self.warp.cta, id)) {
             check.threads[self.warp.number].adopt(active, meeting.passed(phase));
@@ -42,6 +45,7 @@ impl Exec<'_, '_> {
     /// Threads arrive at the cluster's barrier.
     pub(in crate::machine) fn observe_cluster_arrival(&mut self, relaxed: bool, active: u32) {
         let (phase, site) = (self.cluster.phase, self.arrival(active));
+        self.log(Event::Arrival { at: Meeting::Cluster, phase });
         let Some(check) = &mut self.cluster.check else { return };
         if !relaxed {
             let seen = check.threads[self.warp.number].release(active);
@@ -55,6 +59,7 @@ impl Exec<'_, '_> {
 
     /// Threads go on behind the cluster's barrier.
     pub(in crate::machine) fn observe_cluster_wait(&mut self, phase: u32, active: u32) {
+        self.log(Event::Wait { at: Meeting::Cluster, phase });
         let Some(check) = &mut self.cluster.check else { return };
         check.threads[self.warp.number].adopt(active, check.cluster_meeting.passed(phase));
     }

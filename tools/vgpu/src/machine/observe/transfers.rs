@@ -8,7 +8,8 @@ use crate::checks::Checks;
 use crate::fault::FaultKind;
 use crate::machine::cluster::ClusterState;
 use crate::machine::exec::Exec;
-use crate::machine::operand::CHUNK;
+use crate::machine::log::Event;
+use crate::machine::multiply::CHUNK;
 use crate::machine::products::WARPS;
 use crate::machine::tensor::Tile;
 use crate::machine::transfer::{LateFault, Piece, Signal, Transfer, Work};
@@ -27,6 +28,7 @@ struct Issue {
 impl Exec<'_, '_> {
     /// Checks what a transfer will access and signal.
     pub(in crate::machine) fn observe_transfer(&mut self, transfer: &Transfer) -> Result<(), Trap> {
+        self.log_transfer(transfer);
         if self.cluster.check.is_none() {
             return Ok(());
         }
@@ -216,6 +218,7 @@ impl Exec<'_, '_> {
         read: bool,
         active: u32,
     ) {
+        self.log_group_wait(kind, keep, active);
         let number = self.warp.number as u16;
         let Some(check) = &mut self.cluster.check else { return };
         let slots = match kind {
@@ -247,6 +250,7 @@ impl Exec<'_, '_> {
         number: u64,
         part: usize,
     ) -> Result<(), Trap> {
+        self.log_product();
         if self.cluster.check.is_none() {
             return Ok(());
         }
@@ -270,6 +274,7 @@ impl Exec<'_, '_> {
 
     /// The warp waits for groups of `wgmma` before `limit`.
     pub(in crate::machine) fn observe_products_wait(&mut self, limit: u32) {
+        self.log(Event::Products { limit });
         let (number, agent) = (self.warp.number, self.products());
         let Some(check) = &mut self.cluster.check else { return };
         let slot = check.slot(agent);

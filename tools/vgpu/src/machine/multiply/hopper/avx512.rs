@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::{Exponents, FLOOR, NAN, NARROW, NONE, Rounding, Rule, ZERO, meeting};
+use crate::machine::multiply::rows::Rows;
 use crate::machine::multiply::tile::{Half, Quads};
 use crate::ops::LANES;
 
@@ -58,7 +59,7 @@ pub(super) fn quad(
     quad: usize,
     (a, a_exponents): (&[Half], &[[i8; 2 * LANES]]),
     (b, b_exponents): (&[Quads<f32>], &[Quads<i8>]),
-    registers: &mut [[f32; LANES]],
+    registers: &mut Rows<'_>,
 ) {
     let mut largest = _mm512_set1_epi8(ZERO);
     for (a, b) in a_exponents.iter().zip(b_exponents) {
@@ -75,8 +76,8 @@ pub(super) fn quad(
     ];
     let places = [0, 1, 2, 3].map(|quarter| (meeting(quad, quarter), quarter % 2 * 16));
     // SAFETY: 16 floats.
-    let before =
-        places.map(|(at, lane)| unsafe { _mm512_loadu_ps(registers[at][lane..][..16].as_ptr()) });
+    let before = places
+        .map(|(at, lane)| unsafe { _mm512_loadu_ps(registers.numbers(at)[lane..][..16].as_ptr()) });
     let largest: [__m512i; 4] =
         std::array::from_fn(|i| largest_term(rule, _mm512_cvtepi8_epi32(quarters[i]), before[i]));
     let scales = largest.map(|largest| {
@@ -101,7 +102,7 @@ pub(super) fn quad(
     for (i, (at, lane)) in places.into_iter().enumerate() {
         let sum = finish(rule, parts[i], before[i], largest[i]);
         // SAFETY: 16 floats.
-        unsafe { _mm512_storeu_ps(registers[at][lane..][..16].as_mut_ptr(), sum) };
+        unsafe { _mm512_storeu_ps(registers.numbers(at)[lane..][..16].as_mut_ptr(), sum) };
     }
 }
 

@@ -7,6 +7,7 @@
 mod avx512;
 
 use super::place;
+use super::rows::Rows;
 use super::tile::{Factors, Half, Level, Quads, ROWS};
 use crate::ops::LANES;
 use crate::program::matrix::{Element, Product, Sum};
@@ -217,7 +218,7 @@ fn quad_in(
     quad: usize,
     (a, a_exponents): (&[Half], &[[i8; 2 * LANES]]),
     (b, b_exponents): (&[Quads<f32>], &[Quads<i8>]),
-    registers: &mut [[f32; LANES]],
+    registers: &mut Rows<'_>,
 ) {
     let mut largest = [ZERO; 2 * LANES];
     for (a, b) in a_exponents.iter().zip(b_exponents) {
@@ -226,7 +227,7 @@ fn quad_in(
         }
     }
     for (quarter, largest) in largest.as_chunks().0.iter().enumerate() {
-        let register = &mut registers[meeting(quad, quarter)];
+        let register = registers.numbers(meeting(quad, quarter));
         let lanes = &mut register.as_chunks_mut().0[quarter % 2];
         rule.lanes(lanes, largest, (a, quarter), (b, quad));
     }
@@ -243,7 +244,7 @@ pub(super) fn accumulate(
     factors: &Factors,
     exponents: &mut Exponents,
     (rule, n): (Rule, usize),
-    sums: &mut [[f32; LANES]],
+    sums: &mut [Rows<'_>],
 ) {
     let (wide_a, narrow_b) = factors.arranged();
     if !exponents.take(level, rule, wide_a, narrow_b) {
@@ -251,11 +252,13 @@ pub(super) fn accumulate(
     }
     let k = factors.plain().1.len() / n;
     let warps = wide_a.chunks_exact(4 * k).zip(exponents.a.chunks_exact(k));
-    for (a, registers) in warps.zip(sums.chunks_exact_mut(n / 2)) {
+    for (a, registers) in warps.zip(sums) {
         let columns = narrow_b.chunks_exact(k).zip(exponents.b.chunks_exact(k));
-        for (b, registers) in columns.zip(registers.chunks_mut(8)) {
-            for quad in 0..registers.len() / 2 {
-                add_quad(level, rule, quad, a, b, registers);
+        for (i, b) in columns.enumerate() {
+            let count = (registers.len() - 8 * i).min(8);
+            let mut registers = registers.part(8 * i, count);
+            for quad in 0..count / 2 {
+                add_quad(level, rule, quad, a, b, &mut registers);
             }
         }
     }
@@ -268,7 +271,7 @@ fn add_quad(
     quad: usize,
     a: (&[Half], &[[i8; 2 * LANES]]),
     b: (&[Quads<f32>], &[Quads<i8>]),
-    registers: &mut [[f32; LANES]],
+    registers: &mut Rows<'_>,
 ) {
     match level {
         // SAFETY: `Level::detect` found the features.
@@ -288,20 +291,21 @@ fn quad_avx2(
     quad: usize,
     a: (&[Half], &[[i8; 2 * LANES]]),
     b: (&[Quads<f32>], &[Quads<i8>]),
-    registers: &mut [[f32; LANES]],
+    registers: &mut Rows<'_>,
 ) {
     quad_in(rule, quad, a, b, registers);
 }
 
 /// The same of any numbers, one sum after the other.
-fn accumulate_any(factors: &Factors, rule: Rule, n: usize, sums: &mut [[f32; LANES]]) {
+fn accumulate_any(factors: &Factors, rule: Rule, n: usize, sums: &mut [Rows<'_>]) {
     let (a, b) = factors.plain();
     let k = b.len() / n;
-    for (i, register) in sums.iter_mut().enumerate() {
-        for (lane, value) in register.iter_mut().enumerate() {
-            let (row, column) = place(i % (n / 2), lane);
-            let a = &a[(i / (n / 2) * ROWS + row) * k..][..k];
-            *value = rule.sum(*value, a, &b[column * k..][..k]);
+    for (a, registers) in a.chunks_exact(ROWS * k).zip(sums) {
+        for i in 0..registers.len() {
+            for (lane, value) in registers.numbers(i).iter_mut().enumerate() {
+                let (row, column) = place(i, lane);
+                *value = rule.sum(*value, &a[row * k..][..k], &b[column * k..][..k]);
+            }
         }
     }
 }
