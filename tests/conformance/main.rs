@@ -139,7 +139,6 @@ fn cuda_cases(cuda: &Cuda, options: &Options) -> Vec<NamedCase> {
         (GemmFormat::Bf16, BF16_CASES, BF16_SPLIT_CASES),
     ] {
         cases.extend(with_configs(gemm_configs::all(format), names));
-        cases.extend(with_configs(gemm_configs::all_split(format), names));
         cases.extend(with_configs(gemm_configs::all_split(format), of_split));
     }
     cases.extend(with_configs(gemm_configs::all_swiglu(), SWIGLU_CASES));
@@ -167,10 +166,20 @@ const SWIGLU_CASES: &[&str] = &[
     "activated_groups_have_the_bits_of_the_two_stages",
     "activated_masked_groups_have_the_bits_of_the_two_stages",
 ];
-/// Besides, of products whose K is cut: sums that are added to, and the same row in any company.
-const FP8_SPLIT_CASES: &[&str] =
-    &["::products_accumulate_into_fp32", "::a_row_has_the_same_bits_in_any_company"];
-const BF16_SPLIT_CASES: &[&str] = &["::bf16_gradients_are_added_to_d"];
+/// Of products whose K is cut, which add their parts' sums up in any layout, to any kind of D.
+const FP8_SPLIT_CASES: &[&str] = &[
+    "fp8_products_of_every_shape_agree_with_f64",
+    "::groups_of_every_pattern_agree_with_f64",
+    "weighted_fp8_rows_have_the_bits_of_sums_times_weights",
+    "::products_accumulate_into_fp32",
+    "::a_row_has_the_same_bits_in_any_company",
+];
+const BF16_SPLIT_CASES: &[&str] = &[
+    "bf16_products_of_every_shape_agree_with_f64",
+    "bf16_groups_of_every_pattern_agree_with_f64",
+    "weighted_bf16_rows_have_the_bits_of_sums_times_weights",
+    "::bf16_gradients_are_added_to_d",
+];
 /// CTAs of products that are run with every kernel: so few that each takes block after block.
 const NUM_CTAS: usize = 4;
 

@@ -1,5 +1,7 @@
 //! A launch: its blocks come to life cluster by cluster and are run warp by warp, in turns.
 
+use std::collections::HashSet;
+
 use super::Trap;
 use super::cluster::ClusterState;
 use super::exec::Exec;
@@ -346,15 +348,13 @@ impl<'g> Grid<'g> {
             }
             _ if idle => {
                 let waits = cluster.warps.iter().flat_map(|warp| &warp.splits);
-                let barriers: Vec<u32> = waits
+                let barriers: HashSet<u32> = waits
                     .filter_map(|split| match split.wait {
                         Wait::Mbarrier { address, .. } => Some(address),
                         _ => None,
                     })
                     .collect();
-                if let Some(at) = state.wanted(&barriers) {
-                    state.finish(at, view)?;
-                }
+                state.finish_wanted(&barriers, view)?;
             }
             _ => {}
         }

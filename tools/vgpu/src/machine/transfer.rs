@@ -1,6 +1,8 @@
 //! Transfers: work that goes on beside the threads. A transfer first reads its source, then writes
 //! its target, then signals.
 
+use std::collections::HashSet;
+
 use super::Earlier;
 use super::atomic::{combine, update};
 use super::cluster::ClusterState;
@@ -274,11 +276,31 @@ impl ClusterState {
         Ok(())
     }
 
-    /// The youngest transfer that signals one of the barriers, else the oldest of all.
-    pub(super) fn wanted(&self, barriers: &[u32]) -> Option<usize> {
+    /// Completes transfers that signal one of the barriers, the youngest first, until one of those ends a phase: before,
+    /// nobody could go on. If there is no such transfer, completes the oldest of all.
+    pub(super) fn finish_wanted(
+        &mut self,
+        barriers: &HashSet<u32>,
+        view: &mut View,
+    ) -> Result<(), LateFault> {
+        let phases = |state: &mut Self| -> Vec<Option<bool>> {
+            barriers.iter().map(|at| state.barrier(*at).ok().map(|it| it.phase)).collect()
+        };
+        let before = phases(self);
         let signals = |it: &Transfer| it.signals.iter().any(|s| barriers.contains(&s.barrier()));
-        let last = self.pending.len().checked_sub(1)?;
-        Some((0..=last).rev().find(|at| signals(&self.pending[*at])).unwrap_or(0))
+        let mut end = self.pending.len();
+        let mut any = false;
+        while let Some(at) = self.pending[..end.min(self.pending.len())].iter().rposition(signals) {
+            self.finish(at, view)?;
+            (end, any) = (at, true);
+            if phases(self) != before {
+                return Ok(());
+            }
+        }
+        if !any && !self.pending.is_empty() {
+            self.finish(0, view)?;
+        }
+        Ok(())
     }
 }
 
