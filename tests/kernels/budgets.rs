@@ -31,6 +31,7 @@ pub fn trials() -> Vec<Trial> {
         gate("no_kernel_touches_local_memory", no_local_memory),
         gate("every_kernel_keeps_within_its_budget", budgets_are_kept),
         gate("main_loops_that_multiply_keep_within_theirs", main_loops_are_kept),
+        gate("fp8_products_leave_half_of_the_issue_slots", issue_slots_are_left),
     ]
 }
 
@@ -170,4 +171,28 @@ fn main_loops_are_kept(compiled: &Compiled) -> Result<(), Failed> {
     }
     problems.extend(budgets.into_keys().map(|kernel| format!("{kernel} does not multiply")));
     if problems.is_empty() { Ok(()) } else { Err(problems.join("\n").into()) }
+}
+
+/// Cycles of a tensor core for a warp's rows of an E4M3 product m64n128k32.
+const N128_CYCLES: usize = 64;
+
+/// In FP8 at 128 x 128 and 256 x 128: of the cycles that a warp's products take its scheduler's tensor core, its
+/// instructions take half at most. A scheduler has a warp of each math warpgroup, so the same holds for both.
+fn issue_slots_are_left(compiled: &Compiled) -> Result<(), Failed> {
+    for layout in ["dense", "contiguous", "masked"] {
+        for tile in ["m128_n128", "m256_n128"] {
+            let name = format!("gemm_fp8_{layout}_{tile}");
+            let (_, instructions) = compiled
+                .0
+                .iter()
+                .find(|(it, _)| it.kernel == name)
+                .ok_or(format!("{name} is not compiled"))?;
+            let main_loop = main_loop(instructions).ok_or(format!("{name} has no loop"))?;
+            let main_loop = &instructions[main_loop];
+            let products = main_loop.iter().filter(|it| it.class() == Class::Tensor).count();
+            let (slots, cycles) = (main_loop.len(), products * N128_CYCLES);
+            assert!(2 * slots <= cycles, "{name}: {slots} instructions in {cycles} cycles");
+        }
+    }
+    Ok(())
 }
