@@ -176,7 +176,7 @@ pub enum FusionArg {
 /// Which stage multiplies by the routing weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum WeightingArg {
-    /// Combine
+    /// Combine, as it adds them
     Combine,
     /// The second product, before it rounds: errors of the same size, other bits
     Down,

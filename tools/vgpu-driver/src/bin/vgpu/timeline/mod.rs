@@ -28,14 +28,15 @@ pub struct Args {
     /// First cycle that is drawn
     #[arg(long, value_name = "CYCLE", default_value_t = 0)]
     from: u64,
-    /// Cycle behind the last that is drawn
-    #[arg(long, value_name = "CYCLE", default_value_t = u64::MAX)]
-    to: u64,
+    /// Cycle behind the last that is drawn (the launch's end without this)
+    #[arg(long, value_name = "CYCLE")]
+    to: Option<u64>,
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    if args.from >= args.to {
-        return Err(Problem(format!("--from {}: expected less than --to, {}", args.from, args.to)));
+    let to = args.to.unwrap_or(u64::MAX);
+    if args.from >= to {
+        return Err(Problem(format!("--from {}: expected less than --to, {to}", args.from)));
     }
     let mut launches = read(&args.file)?;
     launches.retain(|it| args.kernel.as_deref().is_none_or(|name| it["kernel"] == name));
@@ -46,7 +47,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         write(path, &trace::trace(&launches).to_string())?;
     }
     if let Some(path) = &args.svg {
-        write(path, &draw::draw(first, args.from..args.to)?)?;
+        write(path, &draw::draw(first, args.from..to)?)?;
     }
     let rows: Vec<Vec<String>> = launches.iter().map(row).collect();
     print(&table(&["kernel", "cycles", "tensor cores", "behind products", "hidden"], &rows))?;
