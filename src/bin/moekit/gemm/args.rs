@@ -1,6 +1,7 @@
 //! The command's arguments, and the shape that they describe.
 
 use clap::{Args, ValueEnum};
+use moekit::backend::cuda::heuristics::SPLITS;
 use moekit::gemm::{GemmFormat, GemmKind, GemmOutFormat, GemmShape};
 use moekit::{Error, Result};
 
@@ -115,7 +116,7 @@ impl GemmArgs {
         if !k.is_multiple_of(multiple) {
             return Err(Error::value(OP, "K", format!("a multiple of {multiple}"), k));
         }
-        if ![1, 2, 4, 8].contains(&self.split_k) {
+        if !SPLITS.contains(&self.split_k) {
             return Err(Error::value(OP, "--split-k", "1, 2, 4 or 8", self.split_k));
         }
         let format = match self.format {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::{Owner, Span, Timeline, Track, What};
 use crate::machine::{Event, Log, LogPlace, Meeting};
+use crate::program::engine::GroupKind;
 use crate::program::matrix::Wgmma;
 
 /// Schedulers of an SM, each with a tensor core; a block's warps are dealt to them in turns.
@@ -41,7 +42,7 @@ struct Warp {
     after_products: bool,
     /// Its products and copies by their groups, with their ends.
     products: Vec<(u32, u64)>,
-    copies: Vec<(crate::program::engine::GroupKind, u32, u64)>,
+    copies: Vec<((GroupKind, u32), u64)>,
     spans: Vec<Span>,
 }
 
@@ -120,9 +121,7 @@ impl<'a> Replay<'a> {
         match &entry.event {
             Event::Product { group, op } => self.product(at, *group, *op, entry.pc),
             Event::Products { limit } => {
-                let products = &self.warps[at].products;
-                let due = products.iter().filter(|it| it.0 < *limit).map(|it| it.1).max();
-                self.warps[at].products.retain(|it| it.0 >= *limit);
+                let due = take_due(&mut self.warps[at].products, |group| *group < *limit);
                 self.wait(at, due, What::WaitProducts, entry.pc);
                 self.warps[at].after_products = true;
             }
@@ -151,13 +150,12 @@ impl<'a> Replay<'a> {
                     self.arrive(*signal, end);
                 }
                 if let Some((kind, group)) = group {
-                    self.warps[at].copies.push((*kind, *group, end));
+                    self.warps[at].copies.push(((*kind, *group), end));
                 }
             }
             Event::Copies { kind, limit } => {
-                let is_due = |it: &(_, u32, u64)| it.0 == *kind && it.1 < *limit;
-                let due = self.warps[at].copies.iter().filter(|it| is_due(it)).map(|it| it.2).max();
-                self.warps[at].copies.retain(|it| !is_due(it));
+                let is_due = |(of, group): &_| of == kind && group < limit;
+                let due = take_due(&mut self.warps[at].copies, is_due);
                 self.wait(at, due, What::WaitCopies, entry.pc);
             }
             Event::End => {}
@@ -244,6 +242,13 @@ impl<'a> Replay<'a> {
         }
         Timeline { cycles, tracks }
     }
+}
+
+/// Takes out what a warp waits for, and returns the last end.
+fn take_due<G>(all: &mut Vec<(G, u64)>, is_due: impl Fn(&G) -> bool) -> Option<u64> {
+    let due = all.iter().filter(|(group, _)| is_due(group)).map(|(_, end)| *end).max();
+    all.retain(|(group, _)| !is_due(group));
+    due
 }
 
 /// Cycles of a tensor core: its own, a row of 16 times 32 bytes for each of N in half a cycle, or those in which shared

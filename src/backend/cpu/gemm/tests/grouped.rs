@@ -71,26 +71,14 @@ fn padding_becomes_zeros_also_where_products_are_added_and_in_bf16() {
     let segments = [Segment { rows: 0..1, group: Some(1) }, Segment { rows: 1..3, group: None }];
     let extents = Extents { m: 3, n: N, k: K };
     for level in levels() {
+        let multiply = |out| {
+            let (a, b, rows) = (fp8(&a), |g: usize| fp8(&b[g]), (&segments[..], None));
+            m_grouped_gemm_nt_contiguous(level, a, b, rows, (out, N), extents);
+        };
         let mut sums = vec![1.0f32; 3 * N];
-        let out = (OutMat::AddF32(&mut sums), N);
-        m_grouped_gemm_nt_contiguous(
-            level,
-            fp8(&a),
-            |g| fp8(&b[g]),
-            (&segments, None),
-            out,
-            extents,
-        );
+        multiply(OutMat::AddF32(&mut sums));
         let mut rounded = vec![bf16::NAN; 3 * N];
-        let out = (OutMat::Bf16(&mut rounded), N);
-        m_grouped_gemm_nt_contiguous(
-            level,
-            fp8(&a),
-            |g| fp8(&b[g]),
-            (&segments, None),
-            out,
-            extents,
-        );
+        multiply(OutMat::Bf16(&mut rounded));
         for (col, product) in one_row(level, &a, 0, &b[1]).into_iter().enumerate() {
             assert_eq!(sums[col], 1.0 + product, "{level} column {col}");
             assert_eq!(rounded[col], bf16::from_f32(product), "{level} column {col}");

@@ -99,8 +99,10 @@ impl Exec<'_, '_> {
     /// Threads have found that phases are over.
     pub(in crate::machine) fn observe_mbarrier_waits(&mut self, inst: &Inst, done: u32) {
         let addresses = *self.warp.registers.r64(self.used(inst, 0));
-        for (lane, _) in same_address(&addresses, done) {
-            self.log_mbarrier_wait(addresses[lane] as u32);
+        if self.is_logged() {
+            for (lane, _) in same_address(&addresses, done) {
+                self.log_mbarrier_wait(addresses[lane] as u32);
+            }
         }
         let Some(check) = &mut self.cluster.check else { return };
         for (lane, lanes) in same_address(&addresses, done) {
